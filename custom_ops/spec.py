@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of the operators: names, attributes, shapes and types.
+
+Exporter, NumPy executor and C++ delegate all follow this file; ``src/delegate/attributes.h`` mirrors the
+structs byte for byte (a test compares the two). An operator's attributes travel in ``custom_options`` as one
+packed little-endian struct behind a common header::
+
+    magic   4 bytes  b"EVO1"
+    version u16      version of this operator's attributes
+    size    u16      bytes that follow the header
+
+Notation: ``rows`` is the number of tokens in this call (dynamic), ``K`` in_features, ``N`` out_features,
+``D`` a width, ``T`` tokens. All tensors are dense and row-major; f32 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import astuple, dataclass, fields
+from typing import ClassVar, TypeVar
+
+from custom_ops.errors import OperatorError
+
+MAGIC = b"EVO1"
+HEADER = struct.Struct("<4sHH")
+BLOCK_ROWS = 16  # output rows that are interleaved in one packed block
+BLOCK_BYTES = 64  # bytes of one packed block: 16 output rows x 4 bytes
+
+
+class WeightFormat(enum.IntEnum):
+    """How a weight matrix (N, K) is stored; see packing.py for the layouts."""
+
+    TERNARY = 1  # 2 bits a weight, codes w + 1
+    BINARY = 2  # 1 bit a weight, codes (w + 1) / 2
+    INT8 = 3  # w in -127..127
+    FLOAT32 = 4  # plain (N, K) float32; embedding tables only
+
+
+class Activation(enum.IntEnum):
+    NONE = 0
+    GELU_TANH = 1
+    SILU = 2
+
+
+class NormKind(enum.IntEnum):
+    LAYER = 1
+    RMS = 2
+
+
+A = TypeVar("A", bound="Attributes")
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Base of the attribute structs; a subclass declares its fields in the order of its ``LAYOUT``."""
+
+    OP: ClassVar[str]
+    VERSION: ClassVar[int]
+    LAYOUT: ClassVar[struct.Struct]
+
+    def to_bytes(self) -> bytes:
+        body = self.LAYOUT.pack(*astuple(self))
+        return HEADER.pack(MAGIC, self.VERSION, len(body)) + body
+
+    @classmethod
+    def from_bytes(cls: type[A], raw: bytes) -> A:
+        """Parse ``custom_options``. Raises OperatorError where magic, version or size do not fit."""
+        expected = HEADER.size + cls.LAYOUT.size
+        if len(raw) != expected:
+            raise OperatorError(f"{cls.OP}: {len(raw)} bytes of attributes, expected {expected}", REEXPORT)
+        magic, version, size = HEADER.unpack_from(raw)
+        if magic != MAGIC or version != cls.VERSION or size != cls.LAYOUT.size:
+            raise OperatorError(
+                f"{cls.OP}: attributes {magic!r} version {version} size {size}, "
+                f"expected {MAGIC!r} version {cls.VERSION} size {cls.LAYOUT.size}",
+                REEXPORT,
+            )
+        values = cls.LAYOUT.unpack_from(raw, HEADER.size)
+        return cls(**{field.name: value for field, value in zip(fields(cls), values)})
+
+
+REEXPORT = "export the bundle again with this version of edge-vlm-compress"
+
+
+@dataclass(frozen=True)
+class Linear(Attributes):
+    """``y = activation((q(x) W^T) * a * scale + bias) + residual``; q: symmetric int8 per row, a its scale.
+
+    Inputs: x (rows, K), weights u8 (packed), scale (N,), then bias (N,) and residual (rows, N) where the
+    flags say so. Output: y (rows, N). The product is an exact int32.
+    """
+
+    OP: ClassVar[str] = "EdgeVlmLinear"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiii")
+    weight_format: int
+    in_features: int
+    out_features: int
+    activation: int = Activation.NONE
+    has_bias: int = 0
+    has_residual: int = 0
+
+
+@dataclass(frozen=True)
+class Norm(Attributes):
+    """LayerNorm or RMSNorm. Inputs: x (rows, D), weight (D,), bias (D,) for LAYER. Output: (rows, D)."""
+
+    OP: ClassVar[str] = "EdgeVlmNorm"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iif")
+    kind: int
+    width: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Attention(Attributes):
+    """Attention against K,V that the delegate keeps under ``cache_id``, position by position.
+
+    Inputs: qkv (rows, (Hq + 2 Hkv) * Dh), positions i32 (rows,). Output: (rows, Hq * Dh).
+
+    - Every row first writes its K,V at its position (0 <= position < capacity).
+    - ``causal = 0`` (encoder): each query attends to all positions written so far. With some rows only this is
+      the sparse encoder; with all rows it is the dense one, bit for bit.
+    - ``causal = 1`` (decoder): positions are consecutive and start at most at the cached length; what lay behind
+      is forgotten; the query at position p attends to 0..p. ``rope_theta > 0``: rotary embedding of q and k
+      (halves rotated, as in Llama).
+    """
+
+    OP: ClassVar[str] = "EdgeVlmAttention"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiff")
+    cache_id: int
+    capacity: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    causal: int
+    rope_theta: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Embedding(Attributes):
+    """Token embeddings, with image features put where the image token stands.
+
+    Inputs: ids i32 (rows,), weights (packed INT8 as for Linear with N = vocab, K = width; or plain FLOAT32),
+    scale (vocab,) (ones for FLOAT32), and image_features (I, D) where ``has_image``. The j-th occurrence of
+    ``image_token_id`` takes row j of image_features; the counts must agree. Output: (rows, D).
+    """
+
+    OP: ClassVar[str] = "EdgeVlmEmbedding"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiii")
+    weight_format: int
+    vocab_size: int
+    width: int
+    image_token_id: int
+    has_image: int
+
+
+@dataclass(frozen=True)
+class SwiGlu(Attributes):
+    """``silu(gate) * up``. Input: (rows, 2 F), gate first. Output: (rows, F)."""
+
+    OP: ClassVar[str] = "EdgeVlmSwiGlu"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<i")
+    width: int
+
+
+@dataclass(frozen=True)
+class TokenScatter(Attributes):
+    """Write rows into the delegate's token cache, give the whole cache out.
+
+    Inputs: x (rows, D), positions i32 (rows,). Output: (capacity, D); rows never written are zero.
+    """
+
+    OP: ClassVar[str] = "EdgeVlmTokenScatter"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iii")
+    cache_id: int
+    capacity: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TokenGather(Attributes):
+    """Read rows from the token cache that a TokenScatter of the same id wrote.
+
+    Input: positions i32 (rows,). Output: (rows, D); rows never written are zero.
+    """
+
+    OP: ClassVar[str] = "EdgeVlmTokenGather"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iii")
+    cache_id: int
+    capacity: int
+    width: int
+
+
+OPERATORS: dict[str, type[Attributes]] = {
+    op.OP: op for op in (Linear, Norm, Attention, Embedding, SwiGlu, TokenScatter, TokenGather)
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline gives back for one observation; the drivers only print, publish or store it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Caption:
+    """``score`` is the geometric mean of the token probabilities, 0..1; ``stamp_ns`` that of the image described."""
+
+    text: str
+    score: float
+    token_count: int
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Energy:
+    """``joules`` is None where no sensor could measure the window; ``note`` then says why."""
+
+    joules: float | None
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One frame's result.
+
+    ``branch`` is one of reuse, shallow, sparse, full. ``tokens_computed`` of ``tokens_total`` visual tokens ran
+    through the encoder. ``caption`` describes the frame at ``caption.stamp_ns``; ``caption_refreshed`` says that
+    it was decoded in this step, ``staleness_ms`` how much older than this frame it is. ``stage_ms`` holds wall-clock
+    milliseconds per stage (change, route, encode, prefill, decode) and ``total_ms`` their frame's sum.
+    ``active`` bool (grid_rows, grid_cols): the patches that were computed.
+    """
+
+    index: int
+    stamp_ns: int
+    frame_id: str
+    branch: str
+    branch_reason: str
+    tokens_computed: int
+    tokens_total: int
+    caption: Caption | None
+    caption_refreshed: bool
+    caption_reason: str
+    staleness_ms: float
+    stage_ms: dict[str, float]
+    total_ms: float
+    energy: Energy
+    encoder_macs: int
+    active: np.ndarray = field(repr=False)
+    reset_reason: str = ""
