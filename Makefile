@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo   caption the sample recording: installs what the robot needs into .venv, nothing else
+# make test   install what the tests need and run them all
+# make help   every target
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+OPERATORS := custom_ops/lib/libedge_vlm_ops.so
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+demo: $(VENV)/onboard.stamp $(OPERATORS) ## caption the sample recording with the demo bundle; results in out/demo
+	@$(RUN) -m edge_vlm replay bags/sample.mcap --bundle bundles/demo --out out/demo
+
+test: $(VENV)/test.stamp $(OPERATORS) ## run all tests
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest
+
+operators: $(OPERATORS) ## build the operator library
+
+bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
+	$(RUN) -m offline_compress.bench.demo --out out/bench/demo.json
+
+lock: $(VENV)/test.stamp ## pin the dependencies of pyproject.toml again
+	$(RUN) -m pip install --quiet uv
+	$(RUN) tools/lock.py
+
+clean: ## remove what was built here
+	rm -rf out build custom_ops/lib .pytest_cache *.egg-info
+
+$(VENV)/onboard.stamp: requirements/onboard.lock tools/venv.sh
+	@tools/venv.sh $(PYTHON) requirements/onboard.lock
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
+	@tools/venv.sh $(PYTHON) requirements/test.lock
+	@touch $@
+
+$(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
+	@$(RUN) -m custom_ops.build
+
+.PHONY: help demo test operators bench-demo lock clean
