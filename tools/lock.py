@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = {
-    "onboard.lock": [],
-    "test.lock": ["--extra", "offboard", "--extra", "test", "--constraint", "requirements/torch.constraint"],
-}
+LOCKS = {"onboard.lock": [], "test.lock": ["--extra", "offboard", "--extra", "test"]}
 # torch pins its own CUDA packages; naming them here would force them on CPU builds, which need none.
 OWNED_BY_TORCH = re.compile(r"^(nvidia-|cuda-|triton)")
 
@@ -20,6 +17,7 @@ def main() -> int:
         lock = ROOT / "requirements" / name
         command = [sys.executable, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.10"]
         command += ["--no-header", "--no-annotate", "--no-python-downloads", "--upgrade", *options]
+        command += ["--constraint", "requirements/constraints.txt"]
         command += ["pyproject.toml", "-o", str(lock.relative_to(ROOT))]
         print(" ".join(command), flush=True)
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
