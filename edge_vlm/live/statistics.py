@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running figures of a live captioner, kept in constant memory; the ROS diagnostics are read from here."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_vlm.step_report import Energy, StepReport
+
+_WINDOW = 256  # frames in the moving latency figures
+
+
+@dataclass
+class LiveStatistics:
+    """Counts since activation and latencies over the last 256 frames. Thread-safe; ``reset()`` starts again."""
+
+    frames_received: int = 0
+    frames_processed: int = 0
+    frames_dropped: int = 0
+    frames_rejected: Counter[str] = field(default_factory=Counter)
+    messages_lost: int = 0
+    captions: int = 0
+    resets: int = 0
+    failures_in_a_row: int = 0
+    last_error: str = ""
+    last_arrival_s: float | None = None  # steady clock
+    last_report: StepReport | None = None
+    frame_age_ms: float = float("nan")
+    joules: float = 0.0
+    joules_measured: int = 0
+    _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def arrived(self, now_s: float) -> None:
+        with self._lock:
+            self.frames_received += 1
+            self.last_arrival_s = now_s
+
+    def dropped(self, count: int) -> None:
+        with self._lock:
+            self.frames_dropped += count
+
+    def rejected(self, reason: str) -> None:
+        with self._lock:
+            self.frames_rejected[reason] += 1
+
+    def lost(self, count: int) -> None:
+        with self._lock:
+            self.messages_lost += count
+
+    def failed(self, error: str, in_a_row: int) -> None:
+        with self._lock:
+            self.last_error, self.failures_in_a_row = error, in_a_row
+
+    def processed(self, report: StepReport, frame_age_ms: float) -> None:
+        with self._lock:
+            self.frames_processed += 1
+            self.failures_in_a_row = 0
+            self.captions += report.caption_refreshed
+            self.resets += bool(report.reset_reason)
+            self.last_report = report
+            self.frame_age_ms = frame_age_ms
+            self._latency_ms.append(report.total_ms)
+            if report.energy.joules is not None:
+                self.joules += report.energy.joules
+                self.joules_measured += 1
+
+    def latency_ms(self, percentile: float) -> float:
+        """NaN before the first frame."""
+        with self._lock:
+            return float(np.percentile(self._latency_ms, percentile)) if self._latency_ms else float("nan")
+
+    def joules_per_caption(self) -> float:
+        """NaN where no frame could be measured or nothing has been said yet."""
+        with self._lock:
+            return self.joules / self.captions if self.joules_measured and self.captions else float("nan")
+
+    @property
+    def energy(self) -> Energy:
+        with self._lock:
+            return self.last_report.energy if self.last_report else Energy(None, "none", "no frame yet")
+
+    def reset(self) -> None:
+        fresh = LiveStatistics()
+        with self._lock:
+            lock = self._lock
+            self.__dict__.update(fresh.__dict__)
+            self._lock = lock

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From running statistics to one diagnostic status: level, one line, and values with units in their keys."""
+
+from __future__ import annotations
+
+from edge_vlm.live.statistics import LiveStatistics
+from edge_vlm.meters import rss_mb
+
+OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"  # diagnostic_msgs/DiagnosticStatus
+
+
+def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_problem: str = "") -> tuple[bytes, str]:
+    """Level and message. ``now_s`` is the steady clock that ``statistics.arrived`` was given."""
+    if statistics.failures_in_a_row:
+        return ERROR, f"{statistics.failures_in_a_row} frames failed in a row: {statistics.last_error}"
+    if qos_problem:
+        return WARN, qos_problem
+    if statistics.last_arrival_s is None:
+        return STALE, "no image has arrived yet; check the topic and its publishers' QoS (ros2 topic info -v)"
+    silence_s = now_s - statistics.last_arrival_s
+    if silence_s > stale_after_s:
+        return STALE, f"no image for {silence_s:.1f} s; the last caption is no longer about what is in front of the camera"
+    if statistics.frames_rejected:
+        reason, count = statistics.frames_rejected.most_common(1)[0]
+        return WARN, f"{sum(statistics.frames_rejected.values())} images rejected, mostly ({count}): {reason}"
+    return OK, "captioning"
+
+
+def values(statistics: LiveStatistics) -> dict[str, str]:
+    """The figures, as diagnostics want them: strings, units in the keys."""
+    report = statistics.last_report
+    energy = statistics.energy
+    shown = {
+        "latency_ms_p50": f"{statistics.latency_ms(50):.2f}",
+        "latency_ms_p95": f"{statistics.latency_ms(95):.2f}",
+        "frame_age_ms": f"{statistics.frame_age_ms:.1f}",
+        "frames_received": str(statistics.frames_received),
+        "frames_processed": str(statistics.frames_processed),
+        "frames_dropped": str(statistics.frames_dropped),
+        "frames_rejected": str(sum(statistics.frames_rejected.values())),
+        "messages_lost": str(statistics.messages_lost),
+        "captions": str(statistics.captions),
+        "resets": str(statistics.resets),
+        "energy_j_per_caption": f"{statistics.joules_per_caption():.4f}",
+        "energy_source": energy.source if energy.joules is not None else f"unavailable: {energy.note}",
+        "rss_mb": f"{rss_mb():.1f}",
+    }
+    if report is not None:
+        shown |= {
+            "branch": report.branch,
+            "branch_reason": report.branch_reason,
+            "tokens_computed": f"{report.tokens_computed} of {report.tokens_total}",
+            "caption_staleness_ms": f"{report.staleness_ms:.0f}",
+        }
+    return shown
