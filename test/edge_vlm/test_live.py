@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from edge_vlm.live.mailbox import Mailbox
+from edge_vlm.live.statistics import LiveStatistics
+from edge_vlm.live.worker import Worker
+from edge_vlm.step_report import Caption, Energy, StepReport
+
+
+def report(**changes):
+    values = {
+        "index": 0,
+        "stamp_ns": 1,
+        "frame_id": "camera",
+        "branch": "sparse",
+        "branch_reason": "test",
+        "tokens_computed": 10,
+        "tokens_total": 196,
+        "caption": Caption("a red ball", 0.9, 4, 1),
+        "caption_refreshed": True,
+        "caption_reason": "first frame",
+        "staleness_ms": 0.0,
+        "stage_ms": {},
+        "total_ms": 5.0,
+        "energy": Energy(None, "none", "no sensor"),
+        "encoder_macs": 1,
+        "active": np.zeros((14, 14), bool),
+    }
+    return StepReport(**(values | changes))
+
+
+def test_newest_image_wins_and_the_replaced_ones_are_counted():
+    mailbox = Mailbox()
+    for image in ("first", "second", "third"):
+        mailbox.put_image(image)
+    delivery = mailbox.take(timeout_s=0.0)
+    assert delivery.image == "third"
+    assert delivery.frames_dropped == 2
+    assert mailbox.take(timeout_s=0.0) is None
+
+
+def test_events_wait_for_the_image_that_follows_them():
+    mailbox = Mailbox()
+    mailbox.put_events("a", 10)
+    mailbox.put_events("b", 10)
+    assert mailbox.take(timeout_s=0.0) is None, "events alone are not an observation"
+    mailbox.put_image("image")
+    assert mailbox.take(timeout_s=0.0).event_packets == ("a", "b")
+
+
+def test_event_bytes_are_bounded_and_the_loss_is_told():
+    mailbox = Mailbox(max_event_bytes=100)
+    for index in range(1000):
+        mailbox.put_events(index, 30)
+    mailbox.put_image("image")
+    delivery = mailbox.take(timeout_s=0.0)
+    assert len(delivery.event_packets) <= 3
+    assert delivery.events_overflowed
+
+
+def test_worker_survives_a_failing_frame_and_reports_it():
+    mailbox, failures, done = Mailbox(), [], threading.Event()
+
+    def process(delivery):
+        if delivery.image == "bad":
+            raise ValueError("bad frame")
+        done.set()
+
+    worker = Worker(mailbox, process, lambda error, count: failures.append((str(error), count)), backoff_s=0.001)
+    worker.start()
+    mailbox.put_image("bad")
+    deadline = time.monotonic() + 5
+    while not failures and time.monotonic() < deadline:
+        time.sleep(0.005)
+    mailbox.put_image("good")
+    assert done.wait(5), "the worker must go on after a failure"
+    assert worker.stop()
+    assert failures == [("bad frame", 1)]
+
+
+def test_worker_stops_at_once_when_idle():
+    worker = Worker(Mailbox(), lambda delivery: None, lambda error, count: None)
+    worker.start()
+    started = time.monotonic()
+    assert worker.stop()
+    assert time.monotonic() - started < 1.0
+
+
+def test_energy_per_caption_is_nan_where_nothing_was_measured():
+    statistics = LiveStatistics()
+    statistics.processed(report(), frame_age_ms=1.0)
+    assert np.isnan(statistics.joules_per_caption())
+    statistics.processed(report(energy=Energy(0.5, "rapl")), frame_age_ms=1.0)
+    assert statistics.joules_per_caption() == pytest.approx(0.25)
+
+
+def test_reset_forgets_everything():
+    statistics = LiveStatistics()
+    statistics.arrived(1.0)
+    statistics.rejected("unknown encoding")
+    statistics.processed(report(), frame_age_ms=1.0)
+    statistics.reset()
+    assert (statistics.frames_received, statistics.frames_processed, statistics.last_report) == (0, 0, None)
+    assert np.isnan(statistics.latency_ms(95))
