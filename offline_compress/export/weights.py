@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What quantisation hands to export: every Linear as codes and scales, the rest as float tensors.
+
+Modules are named as in the Hugging Face checkpoint, for instance
+``model.vision_model.encoder.layers.0.self_attn.q_proj`` or ``lm_head``. `linear_names` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from custom_ops.spec import WeightFormat
+from offline_compress.export.checkpoint import COPY_AGAIN, read_config, read_tensors
+from offline_compress.export.errors import CheckpointError, ExportError
+
+VISION = "model.vision_model"
+TEXT = "model.text_model"
+PATCH_EMBEDDING = f"{VISION}.embeddings.patch_embedding"
+POSITION_EMBEDDING = f"{VISION}.embeddings.position_embedding.weight"
+CONNECTOR = "model.connector.modality_projection.proj"
+EMBED_TOKENS = f"{TEXT}.embed_tokens"
+HEAD = "lm_head"
+
+CODE_RANGE = {WeightFormat.TERNARY: 1, WeightFormat.BINARY: 1, WeightFormat.INT8: 127}
+
+
+@dataclass(frozen=True)
+class LinearWeights:
+    """One matrix: ``weight = codes * scale[:, None]``.
+
+    ``codes`` int8 (N, K): {-1, 0, 1} for TERNARY, {-1, 1} for BINARY, -127..127 for INT8; for FLOAT32 the
+    float32 weights themselves, ``scale`` then being ones. ``scale`` float32 (N,), ``bias`` float32 (N,) or None.
+    Raises ExportError where they do not fit together.
+    """
+
+    format: WeightFormat
+    codes: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        wanted = np.float32 if self.format == WeightFormat.FLOAT32 else np.int8
+        if self.codes.ndim != 2 or self.codes.dtype != wanted:
+            found = f"{self.codes.dtype} {self.codes.shape}"
+            raise ExportError(f"{self.format.name} codes are {found}, not {wanted.__name__} (N, K)")
+        for name, vector in (("scale", self.scale), ("bias", self.bias)):
+            if vector is not None and (vector.shape != self.codes.shape[:1] or vector.dtype != np.float32):
+                raise ExportError(f"{name} is {vector.dtype} {vector.shape}, not float32 ({self.out_features},)")
+        if self.format in CODE_RANGE and self.codes.size:
+            limit = CODE_RANGE[self.format]
+            if int(self.codes.max()) > limit or int(self.codes.min()) < -limit:
+                raise ExportError(f"{self.format.name} codes lie outside -{limit}..{limit}")
+            if self.format == WeightFormat.BINARY and not self.codes.all():
+                raise ExportError("BINARY codes hold zeros; only -1 and 1 can be stored")
+
+    @staticmethod
+    def of_float(weight: np.ndarray, bias: np.ndarray | None = None) -> LinearWeights:
+        """A float matrix (N, K), kept as it is."""
+        weight = np.ascontiguousarray(weight, np.float32)
+        return LinearWeights(WeightFormat.FLOAT32, weight, np.ones(len(weight), np.float32), bias)
+
+    @property
+    def out_features(self) -> int:
+        return self.codes.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.codes.shape[1]
+
+    def dequantised(self) -> np.ndarray:
+        """float32 (N, K)."""
+        return self.codes.astype(np.float32) * self.scale[:, None]
+
+    def stacked_on(self, others: Iterable[LinearWeights]) -> LinearWeights:
+        """The rows of this matrix, then those of the others: one Linear for q, k, v or gate, up.
+
+        Raises ExportError where the formats differ. Absent biases become zeros where another has one.
+        """
+        parts = [self, *others]
+        if len({part.format for part in parts}) > 1:
+            raise ExportError("matrices of one operator have different formats", "give them one format in the plan")
+        has_bias = any(part.bias is not None for part in parts)
+        biases = [np.zeros(part.out_features, np.float32) if part.bias is None else part.bias for part in parts]
+        return LinearWeights(
+            self.format,
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate([part.scale for part in parts]),
+            np.concatenate(biases) if has_bias else None,
+        )
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """A whole model.
+
+    ``config`` the Hugging Face config.json; ``linears`` by module name; ``tensors`` float32 by parameter name:
+    norms and the position embedding. Where embeddings are tied, ``linears["lm_head"]`` is both tables and
+    ``model.text_model.embed_tokens`` is absent; otherwise it is a member of ``linears`` of its own.
+    """
+
+    config: dict
+    linears: Mapping[str, LinearWeights]
+    tensors: Mapping[str, np.ndarray]
+
+    @classmethod
+    def from_hf_folder(cls, folder: Path | str) -> ModelWeights:
+        """All float, as trained. Raises CheckpointError where files or tensors are missing."""
+        config, tensors = read_config(Path(folder)), read_tensors(Path(folder))
+        return cls.from_tensors(config, tensors, str(folder))
+
+    @classmethod
+    def from_tensors(cls, config: dict, tensors: Mapping[str, np.ndarray], where: str) -> ModelWeights:
+        """From float32 parameters by name; ``where`` is named in errors."""
+        rest = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
+        if is_tied(config, rest):
+            rest[f"{HEAD}.weight"] = rest.get(f"{HEAD}.weight", rest.get(f"{EMBED_TOKENS}.weight"))
+            rest.pop(f"{EMBED_TOKENS}.weight", None)
+        linears = {}
+        for name in linear_names(config, tied=f"{EMBED_TOKENS}.weight" not in rest):
+            weight = rest.pop(f"{name}.weight", None)
+            if weight is None:
+                raise CheckpointError(f"{where}: no tensor {name}.weight", COPY_AGAIN)
+            linears[name] = LinearWeights.of_float(weight.reshape(len(weight), -1), rest.pop(f"{name}.bias", None))
+        return cls(config, linears, rest)
+
+    def with_linears(self, changed: Mapping[str, LinearWeights]) -> ModelWeights:
+        """A copy in which some matrices are replaced. Raises ExportError for an unknown name."""
+        for name in changed:
+            if name not in self.linears:
+                raise ExportError(f"no Linear named {name} in this model", "name modules as Hugging Face does")
+        return replace(self, linears={**self.linears, **changed})
+
+    @property
+    def tied(self) -> bool:
+        return EMBED_TOKENS not in self.linears
+
+
+def is_tied(config: dict, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Tied where the config says so, or where the checkpoint has one table only."""
+    tied = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False))
+    return bool(tied) or f"{HEAD}.weight" not in tensors
+
+
+def linear_names(config: dict, tied: bool = True) -> list[str]:
+    """Module names of every matrix, in the order in which data flows."""
+    return [
+        PATCH_EMBEDDING,
+        *(name for layer in range(layer_count(config, "vision_config")) for name in vision_block_names(layer)),
+        CONNECTOR,
+        *([] if tied else [EMBED_TOKENS]),
+        *(name for layer in range(layer_count(config, "text_config")) for name in text_block_names(layer)),
+        HEAD,
+    ]
+
+
+def vision_block_names(layer: int) -> list[str]:
+    """q, k, v, out, fc1, fc2 of one vision block."""
+    block = f"{VISION}.encoder.layers.{layer}"
+    attention = [f"{block}.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+    return [*attention, f"{block}.mlp.fc1", f"{block}.mlp.fc2"]
+
+
+def text_block_names(layer: int) -> list[str]:
+    """q, k, v, o, gate, up, down of one text block."""
+    block = f"{TEXT}.layers.{layer}"
+    return [
+        *(f"{block}.self_attn.{name}_proj" for name in "qkvo"),
+        *(f"{block}.mlp.{name}_proj" for name in ("gate", "up", "down")),
+    ]
+
+
+def layer_count(config: dict, part: str) -> int:
+    try:
+        return int(config[part]["num_hidden_layers"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"config.json: no {part}.num_hidden_layers", "save the full configuration") from error
