@@ -39,7 +39,7 @@ class EventWindow:
     ``counts`` int32 (grid_rows, grid_cols): events per patch, hot pixels taken out. ``total`` counts what was
     used, ``outside`` events with coordinates off the sensor, ``hot_pixels`` pixels that were taken out,
     ``lost`` packets missing from the sequence. ``overload`` says that the stream was too dense to be counted
-    in time: everything is taken as changed.
+    in time: everything is taken as changed. ``pixels_per_patch``: sensor pixels that one patch covers, 0 if unknown.
     """
 
     counts: np.ndarray
@@ -49,6 +49,7 @@ class EventWindow:
     hot_pixels: int = 0
     lost: int = 0
     overload: bool = False
+    pixels_per_patch: float = 0.0
 
 
 @dataclass(frozen=True)

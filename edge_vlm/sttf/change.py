@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What changed in each patch since its token was last computed, from frames, from events, or from both.
+
+Paper S asks for event-driven change detection; the descriptors, the noise units and the illumination model are ours.
+Scores are in noise units, see ``SttfConfig``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from edge_vlm.errors import InputError
+from edge_vlm.observation import EventWindow
+from edge_vlm.sttf.config import SttfConfig
+from edge_vlm.sttf.illumination import Light, LightTracker, relight
+from edge_vlm.sttf.token_state import TokenState
+
+CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
+_NOISE_QUANTILE = 0.25  # of the patches: still ones even while much of the image moves
+_LIGHT_SAMPLE_STEP = 5  # every fifth cell; coprime with CELLS, so that all cell positions occur
+_EVENT_NOISE_SIGMAS = 3.0
+_EVENT_RATE_MEMORY_S = 2.0
+
+
+def describe(resized: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Mean colours of the cells of each patch: uint8 RGB ``(size, size, 3)`` -> float32 ``(tokens, 16, 3)``."""
+    rows, cols = grid
+    cells = cv2.resize(resized.astype(np.float32), (cols * CELLS, rows * CELLS), interpolation=cv2.INTER_AREA)
+    patches = cells.reshape(rows, CELLS, cols, CELLS, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(patches).reshape(rows * cols, CELLS * CELLS, 3)
+
+
+def cell_image(descriptors: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The small luma image ``(4 rows, 4 cols)`` that the descriptors hold, for features and ego-motion."""
+    rows, cols = grid
+    luma = descriptors @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.ascontiguousarray(luma.reshape(rows, cols, CELLS, CELLS).transpose(0, 2, 1, 3)).reshape(
+        rows * CELLS, cols * CELLS
+    )
+
+
+def _rms(difference: np.ndarray) -> np.ndarray:
+    """``(tokens, cells, 3) -> (tokens,)``."""
+    flat = difference.reshape(len(difference), -1)
+    return np.sqrt(np.einsum("ij,ij->i", flat, flat) / flat.shape[1])
+
+
+@dataclass
+class NoiseFloor:
+    """Running median of the quiet patches' frame-to-frame difference, in grey levels."""
+
+    minimum: float
+    maximum: float
+    window: deque
+
+    @classmethod
+    def of(cls, config: SttfConfig) -> NoiseFloor:
+        return cls(config.noise_min_levels, config.noise_max_levels, deque(maxlen=config.noise_window_frames))
+
+    @property
+    def levels(self) -> float:
+        middle = sorted(self.window)[len(self.window) // 2] if self.window else 0.0
+        return min(max(middle, self.minimum), self.maximum)
+
+    def update(self, patch_rms: np.ndarray) -> None:
+        rank = int(_NOISE_QUANTILE * (len(patch_rms) - 1))
+        self.window.append(float(np.partition(patch_rms, rank)[rank]))
+
+
+@dataclass
+class FrameChange:
+    """Descriptor distance of each patch against the patch at its last refresh, lighting taken out."""
+
+    config: SttfConfig
+    noise: NoiseFloor
+    lights: LightTracker = field(default_factory=LightTracker)
+    previous: np.ndarray | None = None  # (tokens, cells, 3)
+    previous_light: Light = field(default_factory=Light)
+
+    @classmethod
+    def of(cls, config: SttfConfig) -> FrameChange:
+        return cls(config, NoiseFloor.of(config))
+
+    def reset(self) -> None:
+        self.noise.window.clear()
+        self.lights.reset()
+        self.previous, self.previous_light = None, Light()
+
+    def measure(self, descriptors: np.ndarray, state: TokenState) -> tuple[np.ndarray, Light]:
+        """Scores ``(tokens,)`` of this frame and its light; ``state`` holds the references. Call once per frame."""
+        light = self.lights.update(descriptors.reshape(-1, 3)[::_LIGHT_SAMPLE_STEP], self.noise.levels)
+        if self.previous is not None:
+            self.noise.update(_rms(descriptors - self._as_now(self.previous, self.previous_light, light)))
+        self.previous, self.previous_light = descriptors, light
+        if not state.valid:
+            return np.full(len(descriptors), np.inf, np.float32), light
+        expected = self._as_now(state.reference, Light(state.light_gain, state.light_offset), light)
+        return _rms(descriptors - expected) / self.noise.levels, light
+
+    def _as_now(self, levels: np.ndarray, then: Light, now: Light) -> np.ndarray:
+        return relight(levels, then, now, self.config.light_gain_max, self.config.light_offset_max)
+
+
+@dataclass
+class EventChange:
+    """Events of each patch since its last refresh, against what the sensor's noise would have given by then."""
+
+    config: SttfConfig
+    noise_per_s: float = 0.0  # events per patch and second in the quiet patches
+
+    def reset(self) -> None:
+        self.noise_per_s = 0.0
+
+    def measure(self, window: EventWindow, state: TokenState) -> np.ndarray:
+        """Scores ``(tokens,)``; adds the window to the counts that ``state`` keeps. Overload: all infinite.
+
+        Raises InputError where the window was counted on another grid than that of the tokens.
+        """
+        if window.counts.shape != state.grid:
+            raise InputError(
+                f"events counted on a {window.counts.shape} grid, the model's tokens lie on {state.grid}",
+                "count events on the grid of the bundle that is loaded",
+            )
+        duration_s = max(window.duration_us, 0) * 1e-6
+        counts = window.counts.reshape(-1).astype(np.float32)
+        state.event_counts += counts
+        state.event_seconds += duration_s
+        self._learn_noise(counts, duration_s)
+        if window.overload or not state.valid:
+            return np.full(len(counts), np.inf, np.float32)
+        expected = self.noise_per_s * state.event_seconds
+        unit = self.config.event_min_per_pixel * _patch_pixels(window) + _EVENT_NOISE_SIGMAS * np.sqrt(expected)
+        return np.maximum(state.event_counts - expected, 0.0) / unit
+
+    def _learn_noise(self, counts: np.ndarray, duration_s: float) -> None:
+        if duration_s <= 0.0:
+            return
+        rank = int(_NOISE_QUANTILE * (len(counts) - 1))
+        rate = float(np.partition(counts, rank)[rank]) / duration_s
+        share = min(duration_s / _EVENT_RATE_MEMORY_S, 1.0)
+        self.noise_per_s += share * (rate - self.noise_per_s)
+
+
+def _patch_pixels(window: EventWindow) -> float:
+    """Sensor pixels that one patch covers; a 346 x 260 sensor where the source did not say."""
+    return window.pixels_per_patch or 346 * 260 / window.counts.size
+
+
+def combine(frame_scores: np.ndarray | None, event_scores: np.ndarray | None) -> np.ndarray:
+    """The larger of the scores that there are. Not-a-number counts as changed."""
+    present = [scores for scores in (frame_scores, event_scores) if scores is not None]
+    scores = np.maximum.reduce(present)
+    return np.where(np.isnan(scores), np.inf, scores)

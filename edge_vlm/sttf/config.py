@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number of the token gate, in one frozen value that a bundle may carry."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from edge_vlm.errors import BundleError
+
+
+@dataclass(frozen=True)
+class SttfConfig:
+    """Sparse temporal token fusion (paper S); the defaults work without calibration.
+
+    Scores are in noise units: 1 is the change that sensor noise alone makes.
+
+    threshold_on, threshold_off: score from which a patch is recomputed, and under which it stops being
+        recomputed once it was. ``threshold_on = 0`` recomputes everything.
+    noise_min_levels, noise_max_levels: bounds of the estimated noise floor, in grey levels (0..255) RMS;
+        ``threshold_on * noise_min_levels`` is the smallest change that is ever seen.
+    noise_window_frames: length of the running median that estimates the noise floor.
+    light_gain_max, light_offset_max: strongest change of lighting that is still taken for lighting and not for
+        content: gain per colour channel, and offset in grey levels at mid grey.
+    event_min_per_pixel: events per sensor pixel of a patch that count as the noise unit at least.
+    max_age_s: a token that was not computed at full depth for that long is due.
+    age_batch_fraction: tokens that are due by age alone wait until that fraction of all tokens is due.
+    dilation: neighbours (0, 4 or 8) of a changed patch that are recomputed with it.
+    keyframe_fraction: above that fraction of changed patches everything is recomputed.
+    budget_tokens: most tokens computed in one frame that is no keyframe (0: no limit); the rest stays due.
+    settle_frames: quiet frames after which tokens last computed at shallow depth are computed at full depth.
+    context_refresh_ratio: tokens recomputed one by one, as a multiple of all tokens, after which the next quiet
+        frame recomputes everything, since unchanged tokens still carry the context of what has gone (0: never).
+    scene_distance: relative distance of the fused scene embedding (see ``fusion``) that asks for a new caption.
+    """
+
+    threshold_on: float = 3.0
+    threshold_off: float = 2.0
+    noise_min_levels: float = 0.8
+    noise_max_levels: float = 3.0
+    noise_window_frames: int = 31
+    light_gain_max: float = 1.25
+    light_offset_max: float = 20.0
+    event_min_per_pixel: float = 0.02
+    max_age_s: float = 10.0
+    age_batch_fraction: float = 0.25
+    dilation: int = 4
+    keyframe_fraction: float = 0.6
+    budget_tokens: int = 0
+    settle_frames: int = 3
+    context_refresh_ratio: float = 1.5
+    scene_distance: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold_off <= self.threshold_on:
+            raise ValueError(f"0 <= threshold_off ({self.threshold_off}) <= threshold_on ({self.threshold_on}) is needed")
+        if self.dilation not in (0, 4, 8):
+            raise ValueError(f"dilation is 0, 4 or 8 neighbours, not {self.dilation}")
+        if not 0 < self.noise_min_levels <= self.noise_max_levels:
+            raise ValueError("0 < noise_min_levels <= noise_max_levels is needed")
+        if not 0 < self.keyframe_fraction <= 1:
+            raise ValueError(f"keyframe_fraction is in (0, 1], not {self.keyframe_fraction}")
+
+    def to_json(self) -> dict[str, float | int]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict | None) -> SttfConfig:
+        """``None`` gives the defaults; unknown or impossible values raise BundleError naming them."""
+        if values is None:
+            return cls()
+        known = {field.name: type(field.default) for field in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise BundleError(
+                f"the token gate's settings hold unknown names: {', '.join(unknown)}",
+                "update edge_vlm, or write the bundle again with this version",
+            )
+        try:
+            return cls(**{name: known[name](value) for name, value in values.items()})
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"the token gate's settings are impossible: {error}", "write the bundle again") from error

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Global image shift between two frames, by phase correlation on the small luma image of the descriptors.
+
+The shift is reported and is a feature of the router; a camera that moves makes most patches change, which the gate
+answers with a keyframe. Cached tokens are not moved along with the image: their K,V live in the delegate, bound to
+their positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+_MIN_RESPONSE = 0.15
+_MIN_CONTRAST_LEVELS = 2.0
+
+
+@dataclass(frozen=True)
+class GlobalShift:
+    """``dx_px, dy_px`` in pixels of the encoder's input; ``response`` 0..1: how much of the image moved that way."""
+
+    dx_px: float = 0.0
+    dy_px: float = 0.0
+    response: float = 0.0
+
+    @property
+    def magnitude_px(self) -> float:
+        """Zero where the correlation is too weak to be believed."""
+        return float(np.hypot(self.dx_px, self.dy_px)) if self.response >= _MIN_RESPONSE else 0.0
+
+
+@dataclass
+class EgoMotion:
+    """``pixels_per_cell``: pixels of the encoder's input per pixel of the small image."""
+
+    pixels_per_cell: float
+    previous: np.ndarray | None = None
+    window: np.ndarray | None = field(default=None, repr=False)
+
+    def reset(self) -> None:
+        self.previous = None
+
+    def update(self, luma: np.ndarray) -> GlobalShift:
+        """Shift of this small luma image, float32 ``(rows, cols)``, against the one of the call before."""
+        previous, self.previous = self.previous, luma
+        if previous is None or previous.shape != luma.shape:
+            return GlobalShift()
+        if min(float(luma.std()), float(previous.std())) < _MIN_CONTRAST_LEVELS:
+            return GlobalShift()
+        if self.window is None or self.window.shape != luma.shape:
+            self.window = cv2.createHanningWindow(luma.shape[::-1], cv2.CV_32F)
+        (dx, dy), response = cv2.phaseCorrelate(previous, luma, self.window)
+        return GlobalShift(dx * self.pixels_per_cell, dy * self.pixels_per_cell, float(response))

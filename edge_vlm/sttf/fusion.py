@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the fused scene embedding has moved so far that the scene needs a new caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_TOP_TOKENS = 2
+
+
+def scene_distance(before: np.ndarray, now: np.ndarray) -> float:
+    """Relative distance of two sets of image features ``(image_tokens, dim)``; 0 is equal, about 1 is another scene.
+
+    The mean over the two image tokens that moved most, each relative to the typical norm: one small object that
+    appears moves one or two tokens of 49, and a mean over all of them would not see it.
+    """
+    scale = float(np.median(np.linalg.norm(before, axis=1)))
+    moved = np.linalg.norm(now - before, axis=1) / max(scale, 1e-12)
+    top = min(_TOP_TOKENS, len(moved))
+    return float(np.partition(moved, len(moved) - top)[-top:].mean())
+
+
+@dataclass(frozen=True)
+class CaptionPolicy:
+    """``scene_distance``: ask for a new caption from there on. ``max_age_s``: in any case after that time (0: never).
+
+    ``min_interval_s``: no sooner than that after the last one; the new caption stays due.
+    """
+
+    scene_distance: float
+    max_age_s: float
+    min_interval_s: float
+
+    def reason_to_refresh(
+        self, features: np.ndarray, described: np.ndarray | None, caption_age_s: float
+    ) -> tuple[bool, str]:
+        """Whether to decode now, and why or why not."""
+        if described is None:
+            return True, "first caption"
+        distance = scene_distance(described, features)
+        if distance >= self.scene_distance:
+            if caption_age_s < self.min_interval_s:
+                return False, f"scene moved ({distance:.2f}), waiting for the minimum interval"
+            return True, f"scene moved ({distance:.2f})"
+        if self.max_age_s > 0 and caption_age_s >= self.max_age_s:
+            return True, f"caption is {caption_age_s:.1f} s old"
+        return False, f"scene unchanged ({distance:.2f})"

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens to compute in this frame: small policies that each answer one question, and the gate that asks them.
+
+After paper S (event-driven token reuse, 196 -> 31 tokens on average); hysteresis, age limit, dilation, budget and
+settling are ours. A patch is compared with itself at its last refresh, never with the previous frame or an average:
+slow drift adds up and is seen, and what has left is recomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_vlm.sttf.config import SttfConfig
+from edge_vlm.sttf.token_state import TokenState
+
+
+@dataclass(frozen=True)
+class HysteresisThreshold:
+    """Changed: over ``on``, or over ``off`` where it was changed in the frame before."""
+
+    on: float
+    off: float
+
+    def changed(self, scores: np.ndarray, was_active: np.ndarray) -> np.ndarray:
+        return (scores >= self.on) | (was_active & (scores >= self.off))
+
+
+@dataclass(frozen=True)
+class AgeLimit:
+    """Tokens older than ``max_age_s``, in batches: one forced token per frame would keep every frame busy."""
+
+    max_age_s: float
+    batch_tokens: int
+
+    def expired(self, age_s: np.ndarray, encoding_anyway: bool) -> np.ndarray:
+        old = age_s >= self.max_age_s
+        oldest = old.sum()
+        if oldest and (encoding_anyway or oldest >= self.batch_tokens or age_s.max() >= 2 * self.max_age_s):
+            return old
+        return np.zeros_like(old)
+
+
+@dataclass(frozen=True)
+class Dilation:
+    """The changed patches and their 4 or 8 neighbours: edges move into the patch next door."""
+
+    neighbours: int
+
+    def spread(self, changed: np.ndarray) -> np.ndarray:
+        """bool ``(rows, cols) -> (rows, cols)``."""
+        if self.neighbours == 0:
+            return changed
+        padded = np.pad(changed, 1)
+        horizontal = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+        vertical = padded[:-2] | padded[1:-1] | padded[2:]
+        if self.neighbours == 4:
+            return horizontal[1:-1] | vertical[:, 1:-1]
+        return horizontal[:-2] | horizontal[1:-1] | horizontal[2:]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most ``tokens`` of the wanted ones: the most changed first, and those that waited longest."""
+
+    tokens: int
+
+    def take(self, wanted: np.ndarray, scores: np.ndarray, due_frames: np.ndarray) -> np.ndarray:
+        if self.tokens <= 0 or wanted.sum() <= self.tokens:
+            return wanted
+        # A neighbour that is wanted by dilation alone has a small score: the longer it waits, the more it weighs.
+        urgency = np.where(wanted, (1.0 + np.minimum(scores, 1e6)) * (1.0 + due_frames), -1.0)
+        taken = np.zeros_like(wanted)
+        taken[np.argsort(-urgency, kind="stable")[: self.tokens]] = True
+        return taken
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """``active``: compute these tokens; ``changed``: those that changed; ``due``: wanted, but over the budget.
+
+    ``keyframe``: compute everything. ``deep_only``: the tokens were chosen for refresh at full depth, a shallow
+    pass would be of no use. ``reason`` says in a few words why. All masks bool ``(tokens,)``.
+    """
+
+    active: np.ndarray
+    changed: np.ndarray
+    due: np.ndarray
+    keyframe: bool
+    deep_only: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The policies together; holds no state of its own."""
+
+    config: SttfConfig
+
+    def decide(self, scores: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
+        config = self.config
+        if not state.valid:
+            return self._keyframe(np.ones(state.tokens, bool), "first frame")
+        changed = HysteresisThreshold(config.threshold_on, config.threshold_off).changed(scores, state.was_active)
+        fraction = float(changed.mean())
+        if fraction > config.keyframe_fraction:
+            return self._keyframe(changed, f"{100 * fraction:.0f} % of the patches changed")
+        if not changed.any():
+            return self._quiet(changed, state, stamp_ns)
+        wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
+        wanted |= state.due_frames > 0
+        wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
+        active = Budget(config.budget_tokens).take(wanted, scores, state.due_frames)
+        reason = f"{int(changed.sum())} patches changed"
+        return GateDecision(active, changed, wanted & ~active, False, False, reason)
+
+    def _quiet(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
+        """Nothing changed: time to put right what was left approximate."""
+        config = self.config
+        settled = state.quiet_frames >= config.settle_frames
+        if settled and 0 < config.context_refresh_ratio * state.tokens <= state.refreshed_since_full:
+            return self._keyframe(changed, "context of what has changed")
+        wanted = state.due_frames > 0
+        reason = "tokens left over by the budget" if wanted.any() else ""
+        if settled and state.shallow.any():
+            wanted = wanted | state.shallow
+            reason = reason or "settling tokens of shallow depth"
+        expired = self._expired(state, stamp_ns, encoding_anyway=bool(wanted.any()))
+        if expired.any():
+            wanted = wanted | expired
+            reason = reason or "tokens over the age limit"
+        if wanted.all():
+            return self._keyframe(changed, reason)
+        active = Budget(config.budget_tokens).take(wanted, state.age_s(stamp_ns), state.due_frames)
+        return GateDecision(active, changed, wanted & ~active, False, True, reason or "nothing changed")
+
+    def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
+        batch = max(1, round(self.config.age_batch_fraction * state.tokens))
+        return AgeLimit(self.config.max_age_s, batch).expired(state.age_s(stamp_ns), encoding_anyway)
+
+    @staticmethod
+    def _keyframe(changed: np.ndarray, reason: str) -> GateDecision:
+        everything = np.ones_like(changed)
+        return GateDecision(everything, changed, np.zeros_like(changed), True, False, reason)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is remembered of past frames, in one value that can be reset.
+
+The K,V caches and the token caches belong to the operator delegate; this is the board's side of them. ``valid``
+says whether those caches hold a complete frame: after ``reset`` the next frame is computed whole, which overwrites
+every row of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_vlm.sttf.illumination import Light
+
+
+@dataclass
+class TokenState:
+    """Per token: what it showed at its last refresh and when that was. Build with ``TokenState.of(grid)``.
+
+    reference: descriptors ``(tokens, cells, 3)`` at the last refresh, seen under ``light_gain, light_offset
+        (tokens, 3)``. event_counts, event_seconds: events since the last refresh, and the time they were counted for.
+    deep_stamp_ns: when the token was last computed at full depth. shallow: computed at shallow depth since then.
+    was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
+    features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes.
+    """
+
+    grid: tuple[int, int]
+    reference: np.ndarray
+    light_gain: np.ndarray
+    light_offset: np.ndarray
+    event_counts: np.ndarray
+    event_seconds: np.ndarray
+    deep_stamp_ns: np.ndarray
+    shallow: np.ndarray
+    was_active: np.ndarray
+    due_frames: np.ndarray
+    features: np.ndarray | None = None
+    caption_features: np.ndarray | None = None
+    valid: bool = False
+    frames_since_full: int = 0
+    quiet_frames: int = 0
+    refreshed_since_full: int = 0
+    resets: Counter = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, grid: tuple[int, int], cells: int = 16) -> TokenState:
+        tokens = grid[0] * grid[1]
+        return cls(
+            grid=grid,
+            reference=np.zeros((tokens, cells, 3), np.float32),
+            light_gain=np.ones((tokens, 3), np.float32),
+            light_offset=np.zeros((tokens, 3), np.float32),
+            event_counts=np.zeros(tokens, np.float32),
+            event_seconds=np.zeros(tokens, np.float32),
+            deep_stamp_ns=np.zeros(tokens, np.int64),
+            shallow=np.zeros(tokens, bool),
+            was_active=np.zeros(tokens, bool),
+            due_frames=np.zeros(tokens, np.int32),
+        )
+
+    @property
+    def tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def age_s(self, stamp_ns: int) -> np.ndarray:
+        """Seconds since each token was computed at full depth ``(tokens,)``."""
+        return (stamp_ns - self.deep_stamp_ns) * 1e-9
+
+    def reset(self, reason: str) -> None:
+        """Forget every frame; the reason is counted in ``resets``."""
+        fresh = TokenState.of(self.grid, self.reference.shape[1])
+        for name, value in vars(fresh).items():
+            if name != "resets":
+                setattr(self, name, value)
+        self.resets[reason] += 1
+
+    def refresh(
+        self, refreshed: np.ndarray, descriptors: np.ndarray, light: Light, stamp_ns: int, shallow: bool = False
+    ) -> None:
+        """Tokens ``refreshed`` (bool) were computed from this frame; all the others keep their references."""
+        self.reference[refreshed] = descriptors[refreshed]
+        self.light_gain[refreshed], self.light_offset[refreshed] = light.gain, light.offset
+        self.event_counts[refreshed] = 0.0
+        self.event_seconds[refreshed] = 0.0
+        self.due_frames[refreshed] = 0
+        self.shallow[refreshed] = shallow
+        if not shallow:
+            self.deep_stamp_ns[refreshed] = stamp_ns
+        if refreshed.all() and not shallow:
+            self.valid = True
+            self.frames_since_full = self.refreshed_since_full = 0
+        else:
+            self.refreshed_since_full += int(refreshed.sum())
+
+    def observe(self, changed: np.ndarray, due: np.ndarray) -> None:
+        """Close a frame: which tokens had changed, and which of them still wait."""
+        self.was_active = changed
+        self.due_frames = np.where(due, self.due_frames + 1, 0).astype(np.int32)
+        self.quiet_frames = 0 if changed.any() else self.quiet_frames + 1
+        self.frames_since_full += 1
