@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the three kinds of recording files have in common, and which one a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge_vlm.errors import SourceError
+
+RERECORD = "record it again, or repair it with the tools of its recorder"
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """``message_count`` is None where the file is cut and its index with it."""
+
+    name: str
+    message_type: str
+    message_count: int | None
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """``receive_ns`` is when the recorder got it; ``data`` its serialised bytes."""
+
+    topic: str
+    receive_ns: int
+    data: bytes
+
+
+def damaged(path: Path, cause: object) -> SourceError:
+    """The error of a file that ends or breaks before its end."""
+    return SourceError(f"{path} is cut or damaged: {cause}", f"what could be read of it was used; {RERECORD}")
+
+
+class Storage(Protocol):
+    """One file of a recording, closed by ``close()``.
+
+    ``ros1`` says how messages are serialised. ``messages`` yields in order of ``receive_ns`` where the file has an
+    index, in the order of the file where it is cut; after everything that can be read of a cut file it raises
+    ``damage``, or what it ran into.
+    """
+
+    ros1: bool
+    topics: list[TopicInfo]
+    damage: SourceError | None
+
+    def messages(self, topics: set[str]) -> Iterator[RawMessage]: ...
+
+    def close(self) -> None: ...
+
+
+def open_storage(path: Path) -> Storage:
+    """Open one .mcap, .db3 or .bag file.
+
+    Raises:
+        SourceError: not a recording, or nothing of it can be read.
+    """
+    from edge_vlm.sources.bag_mcap import McapStorage
+    from edge_vlm.sources.bag_ros1 import Ros1Storage
+    from edge_vlm.sources.bag_sqlite import SqliteStorage
+
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+    if head.startswith(b"\x89MCAP0\r\n"):
+        return McapStorage(path)
+    if head.startswith(b"SQLite format 3\0"):
+        return SqliteStorage(path)
+    if head.startswith(b"#ROSBAG V2.0"):
+        return Ros1Storage(path)
+    if not head:
+        raise SourceError(f"{path} is empty (0 bytes)", RERECORD)
+    raise SourceError(
+        f"{path} is no recording: neither mcap, sqlite3 (.db3) nor ROS 1 bag",
+        "give a rosbag2 folder, .mcap, .db3 or .bag",
+    )

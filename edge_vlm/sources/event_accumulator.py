@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events between two frames, counted per patch and not stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_vlm.observation import Events, EventWindow
+
+
+@dataclass(frozen=True)
+class HotPixelRule:
+    """A pixel is hot where it fires at least ``min_events`` times in a window, and ``ratio`` times as often as the
+    mean of its eight neighbours plus one: scenes move edges over neighbouring pixels, defects sit alone."""
+
+    min_events: int = 16
+    ratio: float = 8.0
+
+    def find(self, counts: np.ndarray) -> np.ndarray:
+        """Flat indices of hot pixels in ``counts`` (height, width)."""
+        height, width = counts.shape
+        candidates = np.flatnonzero(counts.reshape(-1) >= self.min_events)
+        if not len(candidates):
+            return candidates
+        row, column = np.divmod(candidates, width)
+        around = np.zeros(len(candidates), np.int64)
+        seen = np.zeros(len(candidates), np.int64)
+        for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
+            y, x = row + dy, column + dx
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            around[inside] += counts[y[inside], x[inside]]
+            seen += inside
+        own = counts.reshape(-1)[candidates]
+        return candidates[own >= self.ratio * (around / np.maximum(seen, 1) + 1.0)]
+
+
+@dataclass
+class EventAccumulator:
+    """Counts the events of one sensor on a grid of patches, window after window.
+
+    ``grid`` is (rows, columns): the sensor is divided evenly, as the image is, both being squashed to a square.
+    Past ``max_events`` in one window the rest goes uncounted and the window says ``overload``. A new sensor size
+    starts the window anew.
+    """
+
+    grid: tuple[int, int] = (14, 14)
+    hot_pixels: HotPixelRule = field(default_factory=HotPixelRule)
+    max_events: int = 4_000_000
+    overload: bool = False
+    _counts: np.ndarray | None = field(default=None, repr=False)  # int32 (height, width)
+    _pending: list[np.ndarray] = field(default_factory=list, repr=False)
+    _pending_count: int = 0
+    _total: int = 0
+    _outside: int = 0
+    _lost: int = 0
+    _first_us: int | None = None
+    _last_us: int = 0
+
+    def add(self, events: Events, outside: int = 0) -> None:
+        """Count the events of one packet; ``outside`` of its events were off the sensor."""
+        self._outside += outside
+        if self._total + len(events) > self.max_events:
+            self.overload = True
+        if self.overload or not len(events):
+            return
+        if self._counts is None or self._counts.shape != (events.height, events.width):
+            self._counts = np.zeros((events.height, events.width), np.int32)
+            self._drop_pending()
+            self._total = 0
+        self._total += len(events)
+        self._pending.append(events.y.astype(np.int64) * events.width + events.x)
+        self._pending_count += len(events)
+        if self._pending_count > self._counts.size // 2:
+            self._flush()
+        first, last = int(events.t_us.min()), int(events.t_us.max())
+        self._first_us = first if self._first_us is None else min(first, self._first_us)
+        self._last_us = max(last, self._last_us)
+
+    def add_lost(self, packets: int) -> None:
+        """``packets`` are missing from the sequence."""
+        self._lost += packets
+
+    def take(self) -> EventWindow:
+        """The window so far; the next one begins."""
+        self._flush()
+        counts, hot = self._patches()
+        per_patch = 0.0 if self._counts is None else self._counts.size / (self.grid[0] * self.grid[1])
+        window = EventWindow(
+            counts=counts,
+            total=int(counts.sum()),
+            duration_us=0 if self._first_us is None else self._last_us - self._first_us,
+            outside=self._outside,
+            hot_pixels=hot,
+            lost=self._lost,
+            overload=self.overload,
+            pixels_per_patch=per_patch,
+        )
+        self.reset()
+        return window
+
+    def reset(self) -> None:
+        """Drop the window so far."""
+        if self._counts is not None:
+            self._counts.fill(0)
+        self._drop_pending()
+        self.overload = False
+        self._total = self._outside = self._lost = self._last_us = 0
+        self._first_us = None
+
+    def _drop_pending(self) -> None:
+        self._pending, self._pending_count = [], 0
+
+    def _flush(self) -> None:
+        if self._pending:
+            flat = np.concatenate(self._pending)
+            self._counts += np.bincount(flat, minlength=self._counts.size).astype(np.int32).reshape(self._counts.shape)
+            self._drop_pending()
+
+    def _patches(self) -> tuple[np.ndarray, int]:
+        """Events per patch int32 (rows, columns) without hot pixels, and how many pixels those were."""
+        rows, columns = self.grid
+        if self._counts is None or self._total == 0:
+            return np.zeros(self.grid, np.int32), 0
+        hot = self.hot_pixels.find(self._counts)
+        self._counts.reshape(-1)[hot] = 0
+        summed = _sum_in_parts(self._counts, rows, axis=0)
+        return _sum_in_parts(summed, columns, axis=1).astype(np.int32), len(hot)
+
+
+def _sum_in_parts(counts: np.ndarray, parts: int, axis: int) -> np.ndarray:
+    """Sums of ``parts`` even parts along an axis: index i belongs to part i * parts // size."""
+    size = counts.shape[axis]
+    if size < parts:  # a sensor smaller than the grid leaves parts empty
+        shape = [parts if a == axis else n for a, n in enumerate(counts.shape)]
+        summed = np.zeros(shape, np.int64)
+        part = np.arange(size) * parts // size
+        summed[(part,) if axis == 0 else (slice(None), part)] = counts
+        return summed
+    first = -(-np.arange(parts) * size // parts)  # first index of each part
+    return np.add.reduceat(counts, first, axis=axis, dtype=np.int64)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event messages in, event windows out: decoding, sequence gaps and overload of one event topic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from edge_vlm.errors import InputError
+from edge_vlm.observation import EventWindow
+from edge_vlm.sources.event_accumulator import EventAccumulator
+from edge_vlm.sources.event_list import EventList, decode_event_list
+from edge_vlm.sources.event_packets import EventPacketDecoder, check_sensor
+
+
+@dataclass
+class EventIntake:
+    """One event topic. A packet that cannot be decoded is counted in ``dropped`` under its reason; its window then
+    says ``lost``. ``first_error`` keeps the first such reason in full."""
+
+    accumulator: EventAccumulator = field(default_factory=EventAccumulator)
+    decoder: EventPacketDecoder = field(default_factory=EventPacketDecoder)
+    packets: int = 0
+    events: int = 0
+    outside: int = 0
+    lost: int = 0
+    overloads: int = 0
+    dropped: Counter = field(default_factory=Counter)
+    first_error: InputError | None = None
+    _last_seq: int | None = None
+
+    def add_packet(
+        self, encoding: str, width: int, height: int, seq: int, time_base: int, data, is_bigendian: bool = False
+    ) -> None:
+        """One EventPacket (event_camera_msgs) or EventArray (event_array_msgs), in order of arrival."""
+        self._follow_sequence(seq)
+        try:
+            if self.accumulator.overload:
+                self.decoder.skip(encoding, width, height, data, is_bigendian)
+                return
+            events, outside = self.decoder.decode(encoding, width, height, time_base, data, is_bigendian)
+        except InputError as error:
+            self.drop(error)
+            return
+        self._count(events, outside)
+
+    def add_list(self, message: EventList) -> None:
+        """One dvs_msgs/EventArray, its events still serialised."""
+        self.packets += 1
+        try:
+            check_sensor(message.width, message.height)
+        except InputError as error:
+            self.drop(error)
+            return
+        if not self.accumulator.overload:
+            self._count(*decode_event_list(message))
+
+    def drop(self, error: InputError) -> None:
+        """One message that cannot be decoded."""
+        self.dropped[error.what.partition(":")[0]] += 1
+        self.first_error = self.first_error or error
+        self.accumulator.add_lost(1)
+
+    def take(self) -> EventWindow:
+        """The events since the last call."""
+        window = self.accumulator.take()
+        self.overloads += window.overload
+        return window
+
+    def reset(self) -> None:
+        """Forget the stream so far, as after a jump back in time; the counters stay."""
+        self.accumulator.reset()
+        self.decoder.reset()
+        self._last_seq = None
+
+    def _count(self, events, outside: int) -> None:
+        self.events += len(events)
+        self.outside += outside
+        self.accumulator.add(events, outside)
+
+    def _follow_sequence(self, seq: int) -> None:
+        """Count the packets missing before this one. A sequence that starts again (driver restart) loses none."""
+        self.packets += 1
+        if self._last_seq is not None and seq > self._last_seq + 1:
+            missing = seq - self._last_seq - 1
+            self.lost += missing
+            self.accumulator.add_lost(missing)
+        self._last_seq = seq

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event messages to events: one decoder per stream, whatever the camera's encoding.
+
+The fields are those of event_camera_msgs/EventPacket and event_array_msgs/EventArray, which are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge_vlm.errors import InputError
+from edge_vlm.observation import Events
+from edge_vlm.sources.evt3 import Evt3Decoder
+from edge_vlm.sources.libcaer import decode_libcaer, decode_libcaer_cmp
+from edge_vlm.sources.mono import decode_mono
+
+ENCODINGS = ("evt3", "libcaer", "libcaer_cmp", "mono")
+MAX_SENSOR_SIDE = 1 << 15  # the widest coordinate that any of the formats can hold
+
+
+@dataclass
+class EventPacketDecoder:
+    """Decodes the packets of one topic in order. A change of sensor size or encoding starts a new stream."""
+
+    evt3: Evt3Decoder | None = None
+    _stream: tuple[str, int, int] = field(default=("", 0, 0), repr=False)
+
+    def reset(self) -> None:
+        """Forget the stream so far, as after a jump in the recording."""
+        self.evt3 = None
+        self._stream = ("", 0, 0)
+
+    def decode(
+        self, encoding: str, width: int, height: int, time_base: int, data, is_bigendian: bool = False
+    ) -> tuple[Events, int]:
+        """One packet's events, and how many had coordinates outside the sensor (left out).
+
+        Raises:
+            InputError: unknown encoding or impossible sensor size.
+        """
+        self._follow(encoding, width, height)
+        if encoding == "libcaer":
+            return decode_libcaer(data, time_base, width, height)
+        if encoding == "libcaer_cmp":
+            return decode_libcaer_cmp(data, time_base, width, height)
+        if encoding == "mono":
+            return decode_mono(data, time_base, width, height, is_bigendian)
+        return self.evt3.decode(data, is_bigendian)
+
+    def skip(self, encoding: str, width: int, height: int, data, is_bigendian: bool = False) -> None:
+        """Follow the stream's time over a packet that nobody has the time to decode."""
+        self._follow(encoding, width, height)
+        if encoding == "evt3":
+            self.evt3.skip(data, is_bigendian)
+
+    def _follow(self, encoding: str, width: int, height: int) -> None:
+        if (encoding, width, height) == self._stream:
+            return
+        if encoding not in ENCODINGS:
+            raise InputError(f"unknown event encoding {encoding!r}", f"record one of: {', '.join(ENCODINGS)}")
+        check_sensor(width, height)
+        self._stream = (encoding, width, height)
+        self.evt3 = Evt3Decoder(width, height) if encoding == "evt3" else None
+
+
+def check_sensor(width: int, height: int) -> None:
+    """Refuse sensor sizes that no event camera has.
+
+    Raises:
+        InputError: zero, negative or more than ``MAX_SENSOR_SIDE`` pixels on a side.
+    """
+    if not (0 < width <= MAX_SENSOR_SIDE and 0 < height <= MAX_SENSOR_SIDE):
+        raise InputError(f"event sensor of {width}x{height} pixels", "check width and height in the camera driver")

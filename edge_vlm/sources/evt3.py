@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EVT 3.0, the stream of Prophesee event cameras: decoder and encoder.
+
+A stream of 16-bit little-endian words, type in the upper 4 bits (Prophesee, "EVT 3.0 format"):
+
+    0 ADDR_Y       y in bits 0..10; holds until the next one
+    2 ADDR_X       one event: x in bits 0..10, polarity in bit 11
+    3 VECT_BASE_X  x and polarity of the vectors that follow
+    4 VECT_12      12 pixels from the base on, one bit each; the base moves on by 12
+    5 VECT_8       8 pixels likewise
+    6 TIME_LOW     bits 0..11 of the time in us
+    8 TIME_HIGH    bits 12..23; wraps every 2**24 us = 16.77 s
+    7, 10, 14, 15  continued words, trigger, others: no pixel events, skipped
+
+The decoder keeps y, base and time between packets, since a packet may begin anywhere in the stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_vlm.observation import Events
+
+ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
+_SKIPPED = (7, 10, 14, 15)
+_KNOWN = np.zeros(16, bool)
+_KNOWN[[ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, *_SKIPPED]] = True
+_VECTOR_PIXELS = np.zeros(16, np.int64)
+_VECTOR_PIXELS[[VECT_12, VECT_8]] = 12, 8
+_IS_EVENT = np.zeros(16, bool)
+_IS_EVENT[[ADDR_X, VECT_12, VECT_8]] = True
+# Sensors send a time that is a few steps behind the one before without having wrapped; more than that is a wrap.
+_HIGH_TIME_JITTER = 10
+
+
+@dataclass
+class Evt3State:
+    """What one packet leaves to the next. None: not seen yet."""
+
+    y: int | None = None
+    base_x: int | None = None
+    base_polarity: bool = False
+    time_high: int | None = None
+    time_low: int | None = None
+    wraps: int = 0
+
+
+@dataclass
+class Evt3Decoder:
+    """One EVT3 stream of a sensor of ``width`` x ``height`` pixels.
+
+    ``unsynchronised`` counts events before the first full time and row, ``unknown_words`` words of no known type.
+    """
+
+    width: int
+    height: int
+    state: Evt3State = field(default_factory=Evt3State)
+    unsynchronised: int = 0
+    unknown_words: int = 0
+
+    def reset(self) -> None:
+        """Forget the stream so far; the counters stay."""
+        self.state = Evt3State()
+
+    def skip(self, data, is_bigendian: bool = False) -> None:
+        """Follow the time of a packet without decoding its events; rows are known again from the next one on."""
+        words = _words(data, is_bigendian)
+        code, value = words >> 12, words & 0xFFF
+        self._times(code, value, np.zeros(0, np.int64))
+        self.state.y = self.state.base_x = None
+
+    def decode(self, data, is_bigendian: bool = False) -> tuple[Events, int]:
+        """The events of one packet, in stream order, and how many lay outside the sensor (left out).
+
+        ``t_us`` counts from the sensor's last wrap before the first packet.
+        """
+        words = _words(data, is_bigendian)
+        code, value = words >> 12, words & 0xFFF
+        self.unknown_words += int(np.count_nonzero(~_KNOWN[code]))
+        at = np.flatnonzero(_IS_EVENT[code])  # (e,) words that carry events
+        t_us, timed = self._times(code, value, at)
+        y, placed = self._rows(code, value, at)
+        x, polarity, based = self._columns(code, value, at)
+        usable = timed & placed & based
+        bits = np.where(code[at] == ADDR_X, 1, np.where(code[at] == VECT_8, value[at] & 0xFF, value[at]))
+        if not usable.all():
+            self.unsynchronised += int(_bit_count(bits[~usable]))
+            bits = np.where(usable, bits, 0)
+        word, pixel = np.nonzero((bits[:, None] >> np.arange(12, dtype=np.uint16)) & 1)
+        x, y = x[word] + pixel, y[word]
+        inside = (x < self.width) & (y < self.height)
+        outside = int(inside.size - np.count_nonzero(inside))
+        if outside:
+            word, x, y = word[inside], x[inside], y[inside]
+        events = Events(x.astype(np.uint16), y.astype(np.uint16), t_us[word], polarity[word], self.width, self.height)
+        return events, outside
+
+    def _times(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
+        """Time in us at each of the words ``at``, and whether it is known there."""
+        state = self.state
+        high, high_known = _held(code == TIME_HIGH, value, -1 if state.time_high is None else state.time_high)
+        back = np.diff(high) < -_HIGH_TIME_JITTER
+        if state.time_high is None and len(back):
+            back[0] = False  # the first time of the stream is no wrap
+        wraps = state.wraps + np.concatenate(([0], np.cumsum(back)))
+        low, low_known = _held(code == TIME_LOW, value, -1 if state.time_low is None else state.time_low)
+        high_at, low_at = high_known[at], low_known[at]
+        t_us = (wraps[high_at] << 24) | (high[high_at] << 12) | low[low_at]
+        known = (high[high_at] >= 0) & (low[low_at] >= 0)
+        state.time_high = int(high[-1]) if high[-1] >= 0 else None
+        state.time_low = int(low[-1]) if low[-1] >= 0 and state.time_high is not None else None
+        state.wraps = int(wraps[-1])
+        return t_us, known
+
+    def _rows(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
+        rows, held = _held(code == ADDR_Y, value & 0x7FF, -1 if self.state.y is None else self.state.y)
+        self.state.y = int(rows[-1]) if rows[-1] >= 0 else None
+        y = rows[held[at]]
+        return y, y >= 0
+
+    def _columns(self, code, value, at) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First pixel, polarity, and whether both are known, for each of the words ``at``."""
+        state = self.state
+        is_base = code == VECT_BASE_X
+        base, held = _held(is_base, value & 0x7FF, -1 if state.base_x is None else state.base_x)
+        base_polarity, _ = _held(is_base, value >> 11, int(state.base_polarity))
+        moved = np.concatenate(([0], np.cumsum(_VECTOR_PIXELS[code])))  # pixels passed before each word
+        moved_at_base = np.concatenate(([0], moved[:-1][is_base]))
+        single = code[at] == ADDR_X
+        base_at = base[held[at]]
+        x = np.where(single, value[at] & 0x7FF, base_at + moved[at] - moved_at_base[held[at]])
+        polarity = np.where(single, value[at] >> 11, base_polarity[held[at]]).astype(bool)
+        if base[-1] >= 0:
+            state.base_x = int(base[-1] + moved[-1] - moved_at_base[-1])
+            state.base_polarity = bool(base_polarity[-1])
+        return x, polarity, single | (base_at >= 0)
+
+
+def _words(data, is_bigendian: bool) -> np.ndarray:
+    """The packet's words, uint16 (n,); an odd last byte is no word."""
+    flat = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else np.ascontiguousarray(data)
+    return flat[: flat.size // 2 * 2].view(">u2" if is_bigendian else "<u2").astype(np.uint16, copy=False)
+
+
+def _held(is_set: np.ndarray, value: np.ndarray, before: int) -> tuple[np.ndarray, np.ndarray]:
+    """A register of the stream: its values int64 (k + 1,), ``before`` first, and for each word which one holds."""
+    values = np.concatenate(([before], value[is_set])).astype(np.int64)
+    return values, np.cumsum(is_set)
+
+
+def _bit_count(bits: np.ndarray) -> int:
+    return int(np.unpackbits(bits.astype(np.uint16).view(np.uint8)).sum())
+
+
+def encode_evt3(events: Events) -> bytes:
+    """Events in time order as one EVT3 packet that can be decoded on its own.
+
+    Writes time and row where they change and one ADDR_X per event (no vectors). Events of the same microsecond are
+    sorted by row. Times are taken modulo 2**24 us.
+    """
+    if not len(events):
+        return b""
+    t_us = np.asarray(events.t_us, np.int64)
+    order = np.lexsort((events.x, events.y, t_us))
+    t_us = t_us[order] & 0xFFFFFF
+    y = events.y[order].astype(np.uint16)
+    words = np.empty((len(order), 4), np.uint16)  # TIME_HIGH, TIME_LOW, ADDR_Y, ADDR_X
+    words[:, 0] = (TIME_HIGH << 12) | (t_us >> 12)
+    words[:, 1] = (TIME_LOW << 12) | (t_us & 0xFFF)
+    words[:, 2] = (ADDR_Y << 12) | (y & 0x7FF)
+    words[:, 3] = (ADDR_X << 12) | (events.polarity[order].astype(np.uint16) << 11) | (events.x[order] & 0x7FF)
+    written = np.ones(words.shape, bool)
+    written[1:, :3] = words[1:, :3] != words[:-1, :3]
+    written[:, 1] |= written[:, 0]  # a new high time is followed by its low time
+    return words[written].astype("<u2").tobytes()
