@@ -82,13 +82,15 @@ class Evt3Decoder:
         at = np.flatnonzero(_IS_EVENT[code])  # (e,) words that carry events
         t_us, timed = self._times(code, value, at)
         y, placed = self._rows(code, value, at)
-        x, polarity, based = self._columns(code, value, at)
-        usable = timed & placed & based
-        bits = np.where(code[at] == ADDR_X, 1, np.where(code[at] == VECT_8, value[at] & 0xFF, value[at]))
+        if np.isin(code, (VECT_BASE_X, VECT_12, VECT_8)).any():
+            x, polarity, bits = self._vectors(code, value, at)
+        else:
+            x, polarity, bits = value[at] & 0x7FF, value[at] >= 0x800, np.ones(len(at), np.uint16)
+        usable = timed & placed
         if not usable.all():
-            self.unsynchronised += int(_bit_count(bits[~usable]))
+            self.unsynchronised += _bit_count(bits[~usable])
             bits = np.where(usable, bits, 0)
-        word, pixel = np.nonzero((bits[:, None] >> np.arange(12, dtype=np.uint16)) & 1)
+        word, pixel = _set_bits(bits)
         x, y = x[word] + pixel, y[word]
         inside = (x < self.width) & (y < self.height)
         outside = int(inside.size - np.count_nonzero(inside))
@@ -120,22 +122,30 @@ class Evt3Decoder:
         y = rows[held[at]]
         return y, y >= 0
 
-    def _columns(self, code, value, at) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First pixel, polarity, and whether both are known, for each of the words ``at``."""
+    def _vectors(self, code, value, at) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First pixel, polarity, and pixels set from there on, for each of the words ``at``.
+
+        Vectors without a base have no pixels; they are counted as unsynchronised.
+        """
         state = self.state
         is_base = code == VECT_BASE_X
-        base, held = _held(is_base, value & 0x7FF, -1 if state.base_x is None else state.base_x)
-        base_polarity, _ = _held(is_base, value >> 11, int(state.base_polarity))
+        base, held = _held(is_base, value, -1 if state.base_x is None else state.base_x | state.base_polarity << 11)
         moved = np.concatenate(([0], np.cumsum(_VECTOR_PIXELS[code])))  # pixels passed before each word
         moved_at_base = np.concatenate(([0], moved[:-1][is_base]))
+        first_pixel = np.where(base >= 0, base & 0x7FF, 0) - moved_at_base
         single = code[at] == ADDR_X
-        base_at = base[held[at]]
-        x = np.where(single, value[at] & 0x7FF, base_at + moved[at] - moved_at_base[held[at]])
-        polarity = np.where(single, value[at] >> 11, base_polarity[held[at]]).astype(bool)
+        held_at = held[at]
+        x = np.where(single, value[at] & 0x7FF, first_pixel[held_at] + moved[at])
+        polarity = np.where(single, value[at], base[held_at]) & 0x800 != 0
+        bits = np.where(single, 1, np.where(code[at] == VECT_8, value[at] & 0xFF, value[at]))
+        baseless = ~single & (base[held_at] < 0)
+        if baseless.any():
+            self.unsynchronised += _bit_count(bits[baseless])
+            bits[baseless] = 0
         if base[-1] >= 0:
-            state.base_x = int(base[-1] + moved[-1] - moved_at_base[-1])
-            state.base_polarity = bool(base_polarity[-1])
-        return x, polarity, single | (base_at >= 0)
+            state.base_x = min(int(first_pixel[-1] + moved[-1]), 0x7FF)  # past the widest sensor all is outside
+            state.base_polarity = bool(base[-1] & 0x800)
+        return x, polarity, bits
 
 
 def _words(data, is_bigendian: bool) -> np.ndarray:
@@ -147,7 +157,15 @@ def _words(data, is_bigendian: bool) -> np.ndarray:
 def _held(is_set: np.ndarray, value: np.ndarray, before: int) -> tuple[np.ndarray, np.ndarray]:
     """A register of the stream: its values int64 (k + 1,), ``before`` first, and for each word which one holds."""
     values = np.concatenate(([before], value[is_set])).astype(np.int64)
-    return values, np.cumsum(is_set)
+    return values, np.cumsum(is_set, dtype=np.int32)
+
+
+def _set_bits(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and bit number of every set bit of ``bits`` uint16 (e,), in order."""
+    if (bits == 1).all():
+        return np.arange(len(bits)), np.zeros(len(bits), np.int64)
+    planes = np.unpackbits(bits.astype("<u2").view(np.uint8), bitorder="little")
+    return np.divmod(np.flatnonzero(planes), 16)
 
 
 def _bit_count(bits: np.ndarray) -> int:
