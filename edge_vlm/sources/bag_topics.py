@@ -36,12 +36,34 @@ def choose_topics(
     if image is None:
         raise SourceError(
             f"{path} has no image topic with messages; it has {listing(topics)}",
-            "record a sensor_msgs/Image or sensor_msgs/CompressedImage topic too",
+            "record a sensor_msgs/Image or sensor_msgs/CompressedImage topic too"
+            + (
+                ", or replay with --event-frames 20"
+                if any(t.message_type in EVENT_TYPES for t in topics.values())
+                else ""
+            ),
         )
     if event_topic == NO_EVENTS:
         return ChosenTopics(image, None, tuple(said))
     events = _named(path, topics, event_topic, EVENT_TYPES, "event") or _found(topics, EVENT_TYPES, "event", said)
     return ChosenTopics(image, events, tuple(said))
+
+
+def choose_event_topic(
+    path: Path, topics: Mapping[str, TopicInfo], event_topic: str | None = None
+) -> tuple[TopicInfo, list[str]]:
+    """The event topic of a recording that is used without images, and what to say about the choice.
+
+    Raises:
+        SourceError: no such topic, or none of that kind.
+    """
+    said: list[str] = []
+    events = _named(path, topics, event_topic, EVENT_TYPES, "event") or _found(topics, EVENT_TYPES, "event", said)
+    if events is None:
+        raise SourceError(
+            f"{path} has no event topic with messages; it has {listing(topics)}", "record the event camera's topic too"
+        )
+    return events, said
 
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:

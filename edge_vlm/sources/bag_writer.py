@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes recordings (rosbag2, mcap) with images and event packets; nothing is there under its name until it is whole."""
+"""Writes recordings (rosbag2, mcap) of images and event packets; nothing bears its name until it is whole."""
 
 from __future__ import annotations
 
@@ -115,4 +115,6 @@ class BagWriter:
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self.path}: {error.strerror or error}", "free disk space or check permissions")
+        return OutputError(
+            f"cannot write {self.path}: {error.strerror or error}", "free disk space or check permissions"
+        )

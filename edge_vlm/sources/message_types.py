@@ -8,6 +8,8 @@ from functools import cache
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from edge_vlm.errors import InputError
+
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
@@ -36,6 +38,22 @@ def typestore(ros1: bool = False) -> Typestore:
     for name in PACKET_TYPES:
         store.register(get_types_from_msg(_PACKET_FIELDS, name))
     return store
+
+
+def deserialised(data: bytes, message_type: str, ros1: bool):
+    """One message of a type in this module as an object with the message's fields.
+
+    Raises:
+        InputError: the bytes are not such a message.
+    """
+    store = typestore(ros1)
+    try:
+        return store.deserialize_ros1(data, message_type) if ros1 else store.deserialize_cdr(data, message_type)
+    except Exception as error:  # noqa: BLE001 - generated code over damaged bytes raises whatever it meets
+        raise InputError(
+            f"message cannot be deserialised: {len(data)} bytes as {message_type} ({error})",
+            "the message is damaged, or of another definition: record the topic again",
+        ) from error
 
 
 def normalised(type_name: str) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,9 @@ from edge_vlm.sources.bag_topics import ChosenTopics, choose_topics
 from edge_vlm.sources.compressed_image import decode_compressed_image
 from edge_vlm.sources.event_accumulator import EventAccumulator
 from edge_vlm.sources.event_intake import EventIntake
-from edge_vlm.sources.event_list import parse_event_list
+from edge_vlm.sources.event_messages import add_event_message
 from edge_vlm.sources.image_decoding import decode_image
-from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_LIST_TYPES, typestore
+from edge_vlm.sources.message_types import COMPRESSED_IMAGE, deserialised
 from edge_vlm.sources.source import SourceCounts
 from edge_vlm.sources.stamps import StampFollower
 
@@ -89,7 +88,7 @@ class BagSource:
         try:
             for message in self.recording.messages(names):
                 if message.topic != self.topics.image.name:
-                    self._add_events(message)
+                    add_event_message(self.intake, message, self.topics.events.message_type, self.recording.ros1)
                     continue
                 try:
                     yield self._observe(message)
@@ -109,7 +108,7 @@ class BagSource:
 
     def _observe(self, message: RawMessage) -> Observation:
         self.counts.images += 1
-        image_message = self._deserialised(message, self.topics.image.message_type)
+        image_message = deserialised(message.data, self.topics.image.message_type, self.recording.ros1)
         image = self._decoded(image_message)
         stamp = image_message.header.stamp
         stamp_ns = self.stamps.follow(stamp.sec, stamp.nanosec, message.receive_ns)
@@ -128,45 +127,11 @@ class BagSource:
             message.encoding, message.height, message.width, message.step, message.is_bigendian, message.data
         )
 
-    def _deserialised(self, message: RawMessage, message_type: str):
-        store = typestore(self.recording.ros1)
-        read = store.deserialize_ros1 if self.recording.ros1 else store.deserialize_cdr
-        try:
-            return read(message.data, message_type)
-        except Exception as error:  # noqa: BLE001 - generated code over damaged bytes raises whatever it meets
-            raise InputError(
-                f"message cannot be deserialised: {len(message.data)} bytes as {message_type} ({error})",
-                "the message is damaged, or of another definition: record the topic again",
-            ) from error
-
-    def _add_events(self, message: RawMessage) -> None:
-        try:
-            if self.topics.events.message_type in EVENT_LIST_TYPES:
-                self.intake.add_list(parse_event_list(message.data, self.recording.ros1))
-                return
-            packet = self._deserialised(message, self.topics.events.message_type)
-        except InputError as error:
-            self.intake.drop(error)
-            return
-        self.intake.add_packet(
-            packet.encoding,
-            packet.width,
-            packet.height,
-            packet.seq,
-            packet.time_base,
-            packet.events,
-            packet.is_bigendian,
-        )
-
     def _count_events(self) -> None:
-        intake, counts = self.intake, self.counts
-        counts.event_packets, counts.events, counts.events_outside = intake.packets, intake.events, intake.outside
-        counts.event_packets_lost, counts.event_overloads = intake.lost, intake.overloads
-        if intake.dropped and not counts.event_packets_undecodable:
-            self.notes.append(
-                f"event topic {self.topics.events.name}: {intake.first_error.what}; such packets are left out"
-            )
-        counts.event_packets_undecodable = Counter(intake.dropped)
+        if self.intake.dropped and not self.counts.event_packets_undecodable:
+            what = self.intake.first_error.what
+            self.notes.append(f"event topic {self.topics.events.name}: {what}; such packets are left out")
+        self.counts.follow_events(self.intake)
 
     def _say_drop(self, error: InputError) -> InputError:
         self.notes.append(f"image topic {self.topics.image.name}, message {self.counts.images}: {error.what}; dropped")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from edge_vlm.errors import InputError
 from edge_vlm.observation import Observation
+from edge_vlm.sources.event_intake import EventIntake
 
 
 @dataclass
@@ -35,6 +36,12 @@ class SourceCounts:
     def drop(self, error: InputError) -> None:
         """One image that gives no frame; the reason is what stands before the details."""
         self.dropped[error.what.partition(":")[0]] += 1
+
+    def follow_events(self, intake: EventIntake) -> None:
+        """Take over the counters of the event topic."""
+        self.event_packets, self.events, self.events_outside = intake.packets, intake.events, intake.outside
+        self.event_packets_lost, self.event_overloads = intake.lost, intake.overloads
+        self.event_packets_undecodable = Counter(intake.dropped)
 
     def to_json(self) -> dict:
         """All of it as JSON values."""

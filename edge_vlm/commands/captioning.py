@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What replay and watch have in common: bundle and pipeline options, and what a run's end means for the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge_vlm.errors import SourceError
+from edge_vlm.replay.display import JsonDisplay, TerminalDisplay
+from edge_vlm.replay.runner import RunResult
+from edge_vlm.sources.source import ObservationSource
+from edge_vlm.sources.video import NEWER_FRAME
+
+ROUTES = ("auto", "full", "sparse", "shallow")
+INTERRUPTED = 130
+
+
+def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    """--bundle, --reuse, --route, --prompt, --threads, --max-frames, --out, --json."""
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="model bundle (default: the demo bundle)")
+    parser.add_argument(
+        "--reuse",
+        choices=("on", "off"),
+        default="on",
+        help="reuse visual tokens of unchanged patches; off computes every frame whole, to compare (default: on)",
+    )
+    parser.add_argument(
+        "--route", choices=ROUTES, default="auto", help="let the router choose the branch, or force one (default: auto)"
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="question put to the model (default: the bundle's)")
+    parser.add_argument("--threads", type=_at_least_one, default=1, metavar="N", help="inference threads (default: 1)")
+    parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write captions.jsonl, captions.mcap (for Foxglove) and summary.json"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def open_pipeline(args: argparse.Namespace):
+    """The pipeline as the options want it: (pipeline, grid of visual tokens).
+
+    Raises:
+        BundleError: the bundle is missing, damaged or not one of ours.
+    """
+    from edge_vlm.pipeline import CaptionPipeline, PipelineConfig
+    from edge_vlm.runtime import Bundle, default_bundle_path
+
+    bundle = Bundle.load(args.bundle or default_bundle_path())
+    config = PipelineConfig(reuse=args.reuse == "on", route=args.route, question=args.prompt, threads=args.threads)
+    return CaptionPipeline(bundle, config), tuple(bundle.vision.grid)
+
+
+def open_display(args: argparse.Namespace):
+    return JsonDisplay() if args.json else TerminalDisplay()
+
+
+def exit_status(args: argparse.Namespace, result: RunResult, source: ObservationSource) -> int:
+    """0 where every image of the source was captioned; else says on stderr what was not."""
+    where = f"; results are in {args.out}" if args.out is not None else ""
+    if result.interrupted:
+        print(f"interrupted after {result.summary.frames} frames{where}", file=sys.stderr)
+        return INTERRUPTED
+    if result.error is not None:
+        raise result.error
+    if not result.summary.frames:
+        raise SourceError(f"{source.name}: not one frame could be captioned", "see the notes above")
+    drops = source.counts.dropped + result.summary.step_drops
+    drops.pop(NEWER_FRAME, None)
+    if drops:
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in drops.most_common())
+        raise SourceError(
+            f"{source.name}: {sum(drops.values())} of {source.counts.images} images could not be captioned: "
+            f"{reasons}{where}",
+            "the notes above name the messages; check the driver that published them",
+        )
+    if args.out is not None and not args.json:
+        print(f"written to {args.out}; look at it: edge-vlm report {args.out}, or open captions.mcap in Foxglove")
+    return 0

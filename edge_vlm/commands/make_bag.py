@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a video into a ROS 2 recording: images as they are, and the events that an event camera would have seen.
+
+Writes /camera/image_raw (or /camera/image_raw/compressed) and /event_camera/events (event_camera_msgs/EventPacket,
+evt3), stamped with the times of the video's frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from edge_vlm.errors import SourceError
+from edge_vlm.observation import Events
+from edge_vlm.sources.bag_writer import BagWriter
+from edge_vlm.sources.video import CameraSource, open_video
+
+IMAGE_TOPIC, EVENT_TOPIC = "/camera/image_raw", "/event_camera/events"
+PACKET_US = 10_000  # event cameras send a packet every few milliseconds
+EPILOG = """\
+examples:
+  edge-vlm make-bag clip.mp4 --events simulated --out clip.mcap
+  edge-vlm make-bag clip.mp4 --size 320x240 --raw --max-frames 100 --out clip_bag     a rosbag2 folder
+  edge-vlm replay clip.mcap
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video", metavar="VIDEO", help="video file")
+    parser.add_argument("--out", required=True, type=Path, metavar="BAG", help="FILE.mcap, or a folder to be made")
+    parser.add_argument("--events", choices=("simulated", "none"), default="simulated", help="default: simulated")
+    parser.add_argument("--size", type=_size, metavar="WxH", help="scale the frames, for example 320x240")
+    parser.add_argument("--raw", action="store_true", help="sensor_msgs/Image (large) instead of CompressedImage")
+    parser.add_argument(
+        "--jpeg-quality", type=int, choices=range(1, 101), default=90, metavar="1..100", help="default: 90"
+    )
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+
+
+def run(args: argparse.Namespace) -> int:
+    source = open_video(args.video)
+    try:
+        if isinstance(source, CameraSource):
+            raise SourceError(
+                f"{args.video} is a camera", "make-bag reads video files; record cameras with ros2 bag record"
+            )
+        frames = _write(args, source)
+    finally:
+        source.close()
+    for note in source.notes:
+        print(f"note: {note}")
+    print(f"{args.out}: {frames} frames" + ("" if args.events == "none" else " and their simulated events"))
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(width, height) of "WxH"."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or not all(16 <= int(side) <= 8192 for side in match.groups()):
+        raise argparse.ArgumentTypeError("must look like 320x240, sides from 16 to 8192")
+    return int(match[1]), int(match[2])
+
+
+def _write(args: argparse.Namespace, source) -> int:
+    topic = IMAGE_TOPIC if args.raw else f"{IMAGE_TOPIC}/compressed"
+    quality = None if args.raw else args.jpeg_quality
+    total = min(filter(None, (source.expected_frames, args.max_frames)), default=None)
+    simulator = None
+    with BagWriter(args.out) as writer:
+        for number, observation in enumerate(track(source, "writing", total=total, transient=True)):
+            image, stamp_ns = observation.frame.image, observation.stamp_ns
+            if args.size:
+                image = cv2.resize(image, args.size, interpolation=cv2.INTER_AREA)
+            if args.events == "simulated":
+                simulator = simulator or _simulator(image)
+                write_events(writer, EVENT_TOPIC, simulator.step(image, stamp_ns // 1000), stamp_ns)
+            writer.add_image(topic, stamp_ns, image, jpeg_quality=quality)
+            if number + 1 == args.max_frames:
+                break
+    return number + 1
+
+
+def _simulator(image: np.ndarray):
+    from edge_vlm.sources.event_simulation import EventSimulator
+
+    return EventSimulator(image.shape[1], image.shape[0])
+
+
+def write_events(writer: BagWriter, topic: str, events: Events, until_ns: int) -> None:
+    """The events of one frame interval as packets of at most 10 ms; the last one is complete at ``until_ns``."""
+    if not len(events):
+        return
+    slot = (events.t_us - events.t_us[0]) // PACKET_US
+    starts = np.flatnonzero(np.diff(slot, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(events)], strict=True):
+        part = Events(
+            events.x[start:stop],
+            events.y[start:stop],
+            events.t_us[start:stop],
+            events.polarity[start:stop],
+            events.width,
+            events.height,
+        )
+        first_ns, last_ns = int(part.t_us[0]) * 1000, int(part.t_us[-1]) * 1000
+        writer.add_events(topic, first_ns, min(last_ns, until_ns), part)
