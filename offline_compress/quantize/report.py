@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each matrix: the table that is printed before a run and the rows of report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich.table import Table
+
+from custom_ops.spec import WeightFormat
+from offline_compress.export.weights import LinearWeights, ModelWeights
+from offline_compress.quantize.formats import stored_bytes
+from offline_compress.quantize.plan import PlannedMatrix
+from offline_compress.quantize.rows import QuantisedRows
+
+
+@dataclass(frozen=True)
+class MatrixReport:
+    """``relative_error`` is |W - Q|^2 / |W|^2 of the initial codes against the trained float weights;
+    ``final_error`` the same after training the codes (None before), which may grow: QAT moves away from W."""
+
+    name: str
+    method: str
+    bits: int
+    out_features: int
+    in_features: int
+    relative_error: float
+    bytes: int
+    float_bytes: int
+    zero_fraction: float
+    why: str
+    final_error: float | None = None
+
+
+def quantise_weights(
+    weights: ModelWeights, table: Sequence[PlannedMatrix]
+) -> tuple[dict[str, LinearWeights], list[MatrixReport]]:
+    """Round-to-nearest of every planned matrix, without training, and its report.
+
+    Raises QuantizeError naming the matrix that holds NaN, infinity or only zeros.
+    """
+    quantised, rows = {}, []
+    for line in table:
+        source = weights.linears[line.name]
+        result = quantise_matrix(source.codes, line)
+        quantised[line.name] = (
+            source if result is None else LinearWeights(line.method.format, result.codes, result.scale, source.bias)
+        )
+        rows.append(matrix_report(line, source, quantised[line.name], 0.0 if result is None else result.relative_error))
+    return quantised, rows
+
+
+def quantise_matrix(weight: np.ndarray, line: PlannedMatrix) -> QuantisedRows | None:
+    return None if line.method.quantise is None else line.method.quantise(weight, line.name)
+
+
+def matrix_report(line: PlannedMatrix, source: LinearWeights, result: LinearWeights, error: float) -> MatrixReport:
+    shape = (source.out_features, source.in_features, source.bias is not None)
+    return MatrixReport(
+        name=line.name,
+        method=line.method.name,
+        bits=line.method.bits,
+        out_features=source.out_features,
+        in_features=source.in_features,
+        relative_error=round(error, 6),
+        bytes=stored_bytes(line.method.format, *shape),
+        float_bytes=stored_bytes(WeightFormat.FLOAT32, *shape),
+        zero_fraction=round(float(np.mean(result.codes == 0)), 4),
+        why=line.why,
+    )
+
+
+def with_final_errors(
+    rows: Iterable[MatrixReport], original: ModelWeights, trained: Mapping[str, LinearWeights]
+) -> list[MatrixReport]:
+    """The same rows after training: error and zeros of the codes that are exported."""
+    result = []
+    for row in rows:
+        codes, weight = trained[row.name], original.linears[row.name].codes
+        power = float(np.sum(np.square(weight)))
+        error = float(np.sum(np.square(weight - codes.dequantised()))) / power if power else 0.0
+        zeros = round(float(np.mean(codes.codes == 0)), 4)
+        result.append(MatrixReport(**{**asdict(row), "final_error": round(error, 6), "zero_fraction": zeros}))
+    return result
+
+
+def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
+    """A rich table with one line per group of equal neighbours (block and method), totals at the foot."""
+    total, float_total = sum(row.bytes for row in rows), sum(row.float_bytes for row in rows)
+    table = Table(title=title, show_footer=True)
+    for header, foot, align in (
+        ("matrices", f"{len(rows)} matrices", "left"),
+        ("method", "", "left"),
+        ("bits", f"{8 * total / max(1, sum(r.out_features * r.in_features for r in rows)):.2f}", "right"),
+        ("rel. error", "", "right"),
+        ("kB", f"{total / 1000:.1f}", "right"),
+        ("float kB", f"{float_total / 1000:.1f}", "right"),
+        ("why", "", "left"),
+    ):
+        table.add_column(header, foot, justify=align)
+    for name, group in grouped(rows):
+        errors = [row.relative_error for row in group]
+        span = f"{min(errors):.4f}" if min(errors) == max(errors) else f"{min(errors):.4f} - {max(errors):.4f}"
+        size, float_size = sum(row.bytes for row in group) / 1000, sum(row.float_bytes for row in group) / 1000
+        first = group[0]
+        table.add_row(
+            name, first.method, str(first.bits), span, f"{size:.1f}", f"{float_size:.1f}", first.why
+        )
+    return table
+
+
+def grouped(rows: Sequence[MatrixReport]) -> list[tuple[str, list[MatrixReport]]]:
+    """Neighbours of one block and method under one name, such as ``text_model.layers.3 (7)``."""
+    groups: list[tuple[str, list[MatrixReport]]] = []
+    for row in rows:
+        block = block_of(row.name)
+        if groups and groups[-1][0] == block and groups[-1][1][0].method == row.method:
+            groups[-1][1].append(row)
+        else:
+            groups.append((block, [row]))
+    return [(f"{name} ({len(group)})" if len(group) > 1 else name, group) for name, group in groups]
+
+
+def block_of(name: str) -> str:
+    short = name.removeprefix("model.")
+    parts = short.split(".")
+    if "layers" in parts:
+        return ".".join(parts[: parts.index("layers") + 2])
+    return short
+
+
+def report_json(rows: Sequence[MatrixReport]) -> list[dict]:
+    return [asdict(row) for row in rows]
