@@ -46,6 +46,8 @@ class SqliteStorage:
     def _topic_names(self) -> dict[int, tuple[str, str]]:
         rows = self._connection.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
         self._connection.execute("SELECT topic_id, timestamp, data FROM messages LIMIT 0")
+        if any(not isinstance(name, str) or not isinstance(kind, str) for _, name, kind in rows):
+            raise sqlite3.DatabaseError("topics without name or type")
         return {number: (name, message_type) for number, name, message_type in rows}
 
     def _count(self) -> list[TopicInfo]:
@@ -75,7 +77,9 @@ class SqliteStorage:
         rows = self._connection.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY rowid")
         yield from (self._message(row) for row in rows if row[0] in wanted)
 
-    def _message(self, row: tuple[int, int, bytes]) -> RawMessage:
+    def _message(self, row: tuple[int, int, bytes] | None) -> RawMessage:
+        if row is None or row[0] not in self._names or not isinstance(row[1], int) or not isinstance(row[2], bytes):
+            raise sqlite3.DatabaseError("a row that is no message")
         return RawMessage(self._names[row[0]][0], row[1], row[2])
 
 
