@@ -9,6 +9,7 @@ highest bit.
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def frame_record(observation: Observation, report: StepReport) -> dict:
         "caption_stamp_ns": caption.stamp_ns if caption else None,
         "caption_refreshed": report.caption_refreshed,
         "caption_reason": report.caption_reason,
-        "score": round(caption.score, 6) if caption else None,
-        "staleness_ms": round(report.staleness_ms, 3),
+        "score": finite(caption.score, 6) if caption else None,
+        "staleness_ms": finite(report.staleness_ms, 3),
         "branch": report.branch,
         "branch_reason": report.branch_reason,
         "tokens_computed": report.tokens_computed,
@@ -46,10 +47,15 @@ def frame_record(observation: Observation, report: StepReport) -> dict:
         MEASURED: {
             "total_ms": round(report.total_ms, 3),
             "stage_ms": {name: round(duration, 3) for name, duration in report.stage_ms.items()},
-            "joules": report.energy.joules,
+            "joules": finite(report.energy.joules, 9),
             "energy_source": report.energy.source,
         },
     }
+
+
+def finite(value: float | None, digits: int) -> float | None:
+    """Rounded; None where there is no number, since JSON has no NaN."""
+    return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def to_line(record: dict) -> bytes:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from edge_vlm.meters import peak_rss_mb, summarize
-from edge_vlm.replay.record import MEASURED
+from edge_vlm.replay.record import MEASURED, finite
 from edge_vlm.sources.source import SourceCounts
 from edge_vlm.step_report import StepReport
 
@@ -84,7 +84,7 @@ class RunSummary:
                 "frames_with_energy": self.frames_with_energy,
                 "energy_source": self.energy_source,
                 "energy_note": self.energy_note,
-                "peak_rss_mb": _finite(peak_rss_mb()),
+                "peak_rss_mb": finite(peak_rss_mb(), 1),
             },
         }
 
@@ -141,7 +141,3 @@ def _events(counts: SourceCounts) -> str:
         if number:
             parts.append(f"{number} {name}")
     return ", ".join(parts)
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 1) if math.isfinite(value) else None
