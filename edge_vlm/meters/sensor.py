@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_vlm.step_report import Energy
 
-_MAX_SAMPLES = 2048  # the newest; 50 s at 40 Hz, a window is one frame
+_MAX_SAMPLES = 512  # the newest; 12 s at 40 Hz, a window is one frame
 _STALE_PERIODS = 10
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the router knows about a scene: a dozen numbers, all cheap, all from values that the gate has at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+_SCORE_CAP = 50.0  # an infinite score (overload, first frame) is as good as this
+_EDGE_LEVELS = 12.0
+_ENTROPY_BINS = 32
+
+
+@dataclass(frozen=True)
+class SceneFeatures:
+    """One frame as the router sees it; large ranges are compressed by log(1 + x).
+
+    active_fraction: tokens that the gate wants, of all. mean_change, max_change: log scores of those tokens, in noise
+    units. event_rate: log events per patch and second. edge_density: part of the small luma image that is edge.
+    entropy_bits: of its grey levels. ego_shift_px: log global shift. caption_confidence: score of the last caption, 1
+    before the first. frames_since_full: log. shallow_fraction: tokens whose last refresh was shallow.
+    """
+
+    active_fraction: float
+    mean_change: float
+    max_change: float
+    event_rate: float
+    edge_density: float
+    entropy_bits: float
+    ego_shift_px: float
+    caption_confidence: float
+    frames_since_full: float
+    shallow_fraction: float
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    def vector(self) -> np.ndarray:
+        """float32 ``(features,)`` in the order of ``names``."""
+        return np.array([getattr(self, name) for name in self.names()], np.float32)
+
+
+def edge_density(luma: np.ndarray) -> float:
+    """Part of the pixels whose gradient exceeds 12 grey levels; ``luma`` float32 ``(rows, cols)``."""
+    dx = np.abs(luma[:-1, 1:] - luma[:-1, :-1])
+    dy = np.abs(luma[1:, :-1] - luma[:-1, :-1])
+    return float(np.mean(np.maximum(dx, dy) > _EDGE_LEVELS))
+
+
+def entropy_bits(luma: np.ndarray) -> float:
+    """Entropy of the histogram of grey levels in 32 bins, 0..5 bits."""
+    levels = np.clip(luma.reshape(-1), 0.0, 255.0).astype(np.int64) * _ENTROPY_BINS // 256
+    counts = np.bincount(levels, minlength=_ENTROPY_BINS)
+    share = counts[counts > 0] / levels.size
+    return float(-(share * np.log2(share)).sum())
+
+
+def scene_features(
+    *,
+    active: np.ndarray,
+    scores: np.ndarray,
+    luma: np.ndarray,
+    events_per_patch_s: float,
+    ego_shift_px: float,
+    caption_confidence: float,
+    frames_since_full: int,
+    shallow: np.ndarray,
+) -> SceneFeatures:
+    """``active, shallow`` bool and ``scores`` ``(tokens,)``; ``luma`` the small image ``(rows, cols)``."""
+    chosen = np.minimum(scores[active], _SCORE_CAP)
+    log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
+    return SceneFeatures(
+        active_fraction=float(active.mean()),
+        mean_change=float(log_scores.mean()),
+        max_change=float(log_scores.max()),
+        event_rate=float(np.log1p(max(events_per_patch_s, 0.0))),
+        edge_density=edge_density(luma),
+        entropy_bits=entropy_bits(luma),
+        ego_shift_px=float(np.log1p(ego_shift_px)),
+        caption_confidence=caption_confidence,
+        frames_since_full=float(np.log1p(frames_since_full)),
+        shallow_fraction=float(shallow.mean()),
+    )

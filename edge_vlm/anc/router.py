@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which branch of the encoder to run: a small learned network (paper S, adaptive neural compression), or fixed rules.
+
+The rules around the network are ours: they decide what must not be learned, see ``RoutePolicy``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from edge_vlm.anc.features import SceneFeatures
+from edge_vlm.anc.hysteresis import BranchHysteresis, HysteresisConfig
+from edge_vlm.errors import BundleError
+from edge_vlm.sttf.gate import GateDecision
+
+BRANCHES = ("reuse", "shallow", "sparse", "full")  # by cost, cheapest first
+ROUTER_VERSION = 1
+
+
+class Router(Protocol):
+    """Probabilities of the branches, float ``(4,)`` in the order of ``BRANCHES``."""
+
+    name: str
+
+    def probabilities(self, features: SceneFeatures) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class FixedRules:
+    """Where a bundle has no router: a weak change of the same content (light, noise) is worth the first blocks only."""
+
+    weak_change: float = float(np.log1p(4.0))
+    full_fraction: float = 0.5
+    name: str = "rules"
+
+    def probabilities(self, features: SceneFeatures) -> np.ndarray:
+        if features.active_fraction > self.full_fraction:
+            return np.array([0.0, 0.0, 0.0, 1.0])
+        if features.max_change < self.weak_change:
+            return np.array([0.0, 1.0, 0.0, 0.0])
+        return np.array([0.0, 0.0, 1.0, 0.0])
+
+
+@dataclass(frozen=True)
+class MlpRouter:
+    """Standardised features -> hidden layers with ReLU -> softmax over the branches.
+
+    layers: ``(weight (out, in), bias (out,))`` float32 each. mean, std: ``(features,)``.
+    """
+
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    mean: np.ndarray
+    std: np.ndarray
+    hysteresis: HysteresisConfig = field(default_factory=HysteresisConfig)
+    name: str = "router"
+
+    def probabilities(self, features: SceneFeatures) -> np.ndarray:
+        x = (features.vector() - self.mean) / self.std
+        for index, (weight, bias) in enumerate(self.layers):
+            x = weight @ x + bias
+            if index + 1 < len(self.layers):
+                x = np.maximum(x, 0.0)
+        exponent = np.exp(x - x.max())
+        return exponent / exponent.sum()
+
+    def to_json(self) -> dict:
+        return {
+            "version": ROUTER_VERSION,
+            "features": list(SceneFeatures.names()),
+            "branches": list(BRANCHES),
+            "mean": _rounded(self.mean),
+            "std": _rounded(self.std),
+            "layers": [{"weight": _rounded(weight), "bias": _rounded(bias)} for weight, bias in self.layers],
+            "hysteresis": self.hysteresis.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict) -> MlpRouter:
+        """Raises BundleError where the network does not fit this version's features and branches."""
+        try:
+            _require(values["version"] == ROUTER_VERSION, f"version {values['version']}")
+            _require(tuple(values["features"]) == SceneFeatures.names(), f"features {values['features']}")
+            _require(tuple(values["branches"]) == BRANCHES, f"branches {values['branches']}")
+            layers = tuple(
+                (np.array(layer["weight"], np.float32), np.array(layer["bias"], np.float32))
+                for layer in values["layers"]
+            )
+            mean, std = np.array(values["mean"], np.float32), np.array(values["std"], np.float32)
+            width = len(SceneFeatures.names())
+            _require(mean.shape == std.shape == (width,) and bool((std > 0).all()), "mean or std")
+            for weight, bias in layers:
+                _require(weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes")
+                width = len(bias)
+            _require(width == len(BRANCHES), "the last layer")
+            finite = all(np.isfinite(array).all() for layer in layers for array in layer)
+            _require(finite and bool(np.isfinite(mean).all()), "a number that is not finite")
+            return cls(layers, mean, std, HysteresisConfig.from_json(values.get("hysteresis")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"the bundle's router does not fit this version: {error}", "edge-vlm-compress train-router BUNDLE"
+            ) from error
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _rounded(array: np.ndarray) -> list:
+    """Nested lists, short enough to read, that give back the same float32 to 7 digits."""
+    if array.ndim > 1:
+        return [_rounded(row) for row in array]
+    return [float(f"{value:.7g}") for value in array]
+
+
+@dataclass(frozen=True)
+class Route:
+    """The branch of one frame and why."""
+
+    branch: str
+    reason: str
+
+
+@dataclass
+class RoutePolicy:
+    """The router and the rules around it.
+
+    Nothing wanted: reuse. First frame and keyframe: full. Tokens chosen for their depth: sparse. Changed tokens are
+    put off (``reuse`` by the router) for ``max_skipped_frames`` frames in a row at most. ``override``: this branch
+    wherever the rules leave a choice.
+    """
+
+    router: Router = field(default_factory=FixedRules)
+    override: str | None = None
+    max_skipped_frames: int = 3
+    hysteresis: BranchHysteresis = field(default_factory=lambda: BranchHysteresis(HysteresisConfig()))
+    skipped_frames: int = 0
+
+    def reset(self) -> None:
+        self.hysteresis.reset()
+        self.skipped_frames = 0
+
+    def choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
+        route = self._choose(decision, features, caches_valid)
+        put_off = route.branch == "reuse" and bool(decision.active.any())
+        self.skipped_frames = self.skipped_frames + 1 if put_off else 0
+        return route
+
+    def _choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
+        if not caches_valid:
+            return Route("full", decision.reason)
+        if self.override is not None:
+            reason = f"route:={self.override}"
+            nothing = self.override != "full" and not decision.active.any()
+            return Route("reuse", decision.reason) if nothing else Route(self.override, reason)
+        if decision.keyframe:
+            self.hysteresis.reset()  # a rule chose for one frame: no reason to hold on to it
+            return Route("full", f"keyframe: {decision.reason}")
+        if not decision.active.any():
+            return Route("reuse", decision.reason)
+        if decision.deep_only:
+            return Route("sparse", decision.reason)
+        probabilities = self.router.probabilities(features)
+        if not np.isfinite(probabilities).all():
+            return Route("full", f"{self.router.name} gave no number")
+        branch, held = self.hysteresis.choose(probabilities, BRANCHES)
+        chance = f"{self.router.name} {probabilities[BRANCHES.index(branch)]:.2f}"
+        if branch == "reuse" and self.skipped_frames >= self.max_skipped_frames:
+            return Route("sparse", f"{decision.reason}, put off for {self.skipped_frames} frames")
+        return Route(branch, f"{decision.reason}, {chance}{', held' if held else ''}")

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of the caption pipeline, and the counters it keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from edge_vlm.anc.router import BRANCHES
+from edge_vlm.sttf.config import SttfConfig
+
+ROUTES = ("auto", *BRANCHES)
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """What a driver may choose; the rest comes with the bundle.
+
+    reuse: False computes and captions every frame whole, to compare. route: ``auto`` lets the router choose the
+    branch, else this branch wherever there is a choice. question: put to the model (None: the bundle's own).
+    max_new_tokens: longest caption in tokens (None: the bundle's). caption_max_age_s: an older caption is decoded
+    again (0: never for its age alone). caption_min_interval_s: no two captions closer than that, in stream time.
+    scene_distance: movement of the scene embedding that asks for a new caption (None: the bundle's).
+    sttf: token gate in place of the bundle's. threads: of the inference engine.
+    """
+
+    reuse: bool = True
+    route: str = "auto"
+    question: str | None = None
+    max_new_tokens: int | None = None
+    caption_max_age_s: float = 10.0
+    caption_min_interval_s: float = 0.2
+    scene_distance: float | None = None
+    sttf: SttfConfig | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.route not in ROUTES:
+            raise ValueError(f"route is one of {', '.join(ROUTES)}, not {self.route!r}")
+        if self.caption_max_age_s < 0 or self.caption_min_interval_s < 0:
+            raise ValueError("caption_max_age_s and caption_min_interval_s must not be negative")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+
+@dataclass
+class PipelineCounters:
+    """Since the pipeline was made. ``resets`` by reason, ``frames_refused`` of malformed images."""
+
+    frames: int = 0
+    frames_refused: int = 0
+    captions: int = 0
+    keyframes: int = 0
+    branch_switches: int = 0
+    tokens_computed: int = 0
+    encoder_macs: int = 0
+    branches: Counter = field(default_factory=Counter)
+    resets: Counter = field(default_factory=Counter)
