@@ -7,7 +7,7 @@ Modules are named as in the Hugging Face checkpoint, for instance
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,6 +133,20 @@ class ModelWeights:
             if name not in self.linears:
                 raise ExportError(f"no Linear named {name} in this model", "name modules as Hugging Face does")
         return replace(self, linears={**self.linears, **changed})
+
+    def tensor(self, name: str) -> np.ndarray:
+        """A float32 parameter by its full name. Raises ExportError where the model lacks it."""
+        if name not in self.tensors:
+            raise ExportError(f"no tensor {name} in this model", COPY_AGAIN)
+        return self.tensors[name]
+
+    def fused(self, names: Sequence[str]) -> LinearWeights:
+        """Several matrices with one input as one, rows in the order of ``names``."""
+        first, *others = (self.linears[name] for name in names)
+        try:
+            return first.stacked_on(others)
+        except ExportError as error:
+            raise ExportError(f"{', '.join(names)}: {error.what}", error.remedy) from error
 
     @property
     def tied(self) -> bool:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a bundle: two graphs, the tokenizer, a report, and bundle.json that describes and seals them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_vlm import __version__
+from edge_vlm.files import sha256_of, whole_folder, write_bytes, write_json
+from edge_vlm.runtime.bundle import (
+    BUNDLE_FILES,
+    BUNDLE_JSON,
+    FORMAT,
+    REPORT_FILE,
+    TEXT_FILE,
+    TOKENIZER_FILE,
+    VERSION,
+    VISION_FILE,
+    Bundle,
+)
+from offline_compress.export.errors import ExportError
+from offline_compress.export.graph_builder import ModelBuilder
+from offline_compress.export.macs import text_macs_per_token, vision_macs
+from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
+from offline_compress.export.prompt import Prompt, SpecialTokens, read_special_tokens
+from offline_compress.export.text_graph import add_text_signatures
+from offline_compress.export.vision_graph import add_vision_signatures
+from offline_compress.export.weights import ModelWeights
+
+VARIANTS = ("original", "ternary", "binary", "int8", "mixed")
+DEFAULT_CONTEXT = 1024  # positions; the KV cache of a long-context model would fill a small board
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """``shallow_layers`` None: half of the vision blocks. ``context_length`` None: the model's, at most 1024."""
+
+    variant: str
+    name: str
+    shallow_layers: int | None = None
+    context_length: int | None = None
+    max_new_tokens: int = 40
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    sttf: dict | None = None
+    router: dict | None = None
+    report: dict = field(default_factory=dict)
+
+
+def export_bundle(
+    weights: ModelWeights, tokenizer_json: Path, out_dir: Path, options: ExportOptions, prompt: Prompt
+) -> Path:
+    """Write the bundle folder ``out_dir`` whole and return it; a folder of that name is replaced.
+
+    Raises ExportError where the model does not fit the templates, OutputError where it cannot be written.
+    """
+    vision, text = read_vision_shape(weights.config), read_text_shape(weights.config)
+    tokenizer = Path(tokenizer_json).read_bytes()
+    tokens = read_special_tokens(weights.config, tokenizer)
+    check_replaceable(Path(out_dir))
+    with whole_folder(Path(out_dir)) as folder:
+        write_bytes(folder / TOKENIZER_FILE, tokenizer)
+        write_graphs(folder, weights, vision, text, options)
+        write_json(folder / REPORT_FILE, options.report)
+        description = describe(folder, weights, vision, text, options, prompt, tokens)
+        write_json(folder / BUNDLE_JSON, description)
+        Bundle.load(folder)  # what we just wrote must be what the board accepts
+    return Path(out_dir)
+
+
+def check_replaceable(out_dir: Path) -> None:
+    """A folder that is no bundle is never replaced: it may hold somebody's work."""
+    if out_dir.exists() and not (out_dir / BUNDLE_JSON).is_file() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise ExportError(f"{out_dir} exists and is not a bundle", "name another output folder, or remove this one")
+
+
+def write_graphs(
+    folder: Path, weights: ModelWeights, vision: VisionShape, text: TextShape, options: ExportOptions
+) -> None:
+    graphs = ModelBuilder(f"{options.name} {options.variant}: vision")
+    add_vision_signatures(graphs, weights, vision, shallow_layers(vision, options))
+    graphs.save(folder / VISION_FILE)
+    graphs = ModelBuilder(f"{options.name} {options.variant}: text")
+    add_text_signatures(graphs, weights, text, context_length(text, options), vision.image_tokens)
+    graphs.save(folder / TEXT_FILE)
+
+
+def describe(
+    folder: Path,
+    weights: ModelWeights,
+    vision: VisionShape,
+    text: TextShape,
+    options: ExportOptions,
+    prompt: Prompt,
+    tokens: SpecialTokens,
+) -> dict:
+    """The JSON object of bundle.json; `edge_vlm.runtime.bundle` reads it."""
+    names = [name for name in BUNDLE_FILES if name != BUNDLE_JSON]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": options.name,
+        "variant": options.variant,
+        "files": {
+            name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names
+        },
+        "image": {
+            "size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "mean": list(options.image_mean),
+            "std": list(options.image_std),
+        },
+        "vision": {
+            "tokens": vision.tokens,
+            "grid": vision.grid,
+            "hidden_size": vision.hidden_size,
+            "layers": vision.layers,
+            "shallow_layers": shallow_layers(vision, options),
+            "image_tokens": vision.image_tokens,
+            **vision_macs(vision, text, shallow_layers(vision, options)),
+        },
+        "text": {
+            "hidden_size": text.hidden_size,
+            "layers": text.layers,
+            "vocab_size": text.vocab_size,
+            "context_length": context_length(text, options),
+            "image_token_id": text.image_token_id,
+            "bos_token_id": tokens.bos,
+            "eos_token_id": tokens.eos,
+            "pad_token_id": tokens.pad,
+            "macs_per_token": text_macs_per_token(text),
+        },
+        "prompt": prompt.to_json(),
+        "generation": {"max_new_tokens": options.max_new_tokens},
+        "sttf": options.sttf,
+        "router": options.router,
+        "created_by": f"edge-vlm-compress {__version__}",
+    }
+
+
+def shallow_layers(vision: VisionShape, options: ExportOptions) -> int:
+    wanted = options.shallow_layers if options.shallow_layers is not None else max(1, vision.layers // 2)
+    if not 1 <= wanted <= vision.layers:
+        raise ExportError(f"shallow_layers {wanted} of {vision.layers} vision blocks", "choose 1 to their number")
+    return wanted
+
+
+def context_length(text: TextShape, options: ExportOptions) -> int:
+    wanted = options.context_length if options.context_length is not None else min(text.max_positions, DEFAULT_CONTEXT)
+    if not 1 <= wanted <= text.max_positions:
+        raise ExportError(f"context_length {wanted}; the model was trained for {text.max_positions}", "choose fewer")
+    return wanted

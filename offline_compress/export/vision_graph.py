@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vision.tflite: the sparse SigLIP encoder, pixel shuffle and connector as two signatures.
+
+``encode``          all L blocks on the active tokens; keeps their deep residual h[L] - h[S] in a token cache.
+``encode_shallow``  the first S blocks, then the kept deep residual in place of the others.
+
+Both end the same way: the active tokens go into the cache of final hidden states, and all tokens leave through
+the post layernorm, the pixel shuffle and the connector. Inputs: patches f32 (A, 3 P P), positions i32 (A,).
+Output: image_features f32 (I, D_text).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from custom_ops.spec import Activation, Attention, Norm, NormKind, TokenGather, TokenScatter
+from offline_compress.export.graph_builder import GraphBuilder, ModelBuilder, Value
+from offline_compress.export.model_shape import VisionShape
+from offline_compress.export.weights import (
+    CONNECTOR,
+    PATCH_EMBEDDING,
+    POSITION_EMBEDDING,
+    VISION,
+    ModelWeights,
+    vision_block_names,
+)
+
+# Token caches have ids of their own, behind those of the attention blocks.
+FINAL_TOKENS = 1_000_000
+DEEP_RESIDUAL = 1_000_001
+
+
+def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: VisionShape, shallow_layers: int) -> None:
+    """Add ``encode`` and ``encode_shallow`` to the model."""
+    template = VisionTemplate(weights, shape, shallow_layers, position_table(weights, shape))
+    for name in ("encode", "encode_shallow"):
+        graph = model.graph(name)
+        patches = graph.input("patches", (None, shape.patch_values), np.float32)
+        positions = graph.input("positions", (None,), np.int32)
+        build = template.encode if name == "encode" else template.encode_shallow
+        graph.output("image_features", build(graph, patches, positions))
+
+
+class VisionTemplate:
+    """Builds the graphs of one model; holds no state but what it is given."""
+
+    def __init__(self, weights: ModelWeights, shape: VisionShape, shallow_layers: int, positions: np.ndarray) -> None:
+        self.weights, self.shape, self.shallow_layers, self.position_table = weights, shape, shallow_layers, positions
+        self.qkv = [weights.fused(vision_block_names(layer)[:3]) for layer in range(shape.layers)]
+
+    def encode(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
+        deep = self.blocks(graph, shallow, positions, self.shallow_layers, self.shape.layers)
+        residual = graph.subtract(deep, shallow)  # (A, D)
+        graph.custom(TokenScatter(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size), [residual, positions])
+        return self.finish(graph, deep, positions)
+
+    def encode_shallow(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
+        gather = TokenGather(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size)
+        residual = graph.custom(gather, [positions])  # (A, D)
+        return self.finish(graph, graph.add(shallow, residual), positions)
+
+    def embed(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+        position = graph.gather_rows(self.position_table, positions)  # (A, D)
+        return graph.linear(patches, self.weights.linears[PATCH_EMBEDDING], residual=position)
+
+    def blocks(self, graph: GraphBuilder, hidden: Value, positions: Value, first: int, end: int) -> Value:
+        for layer in range(first, end):
+            hidden = self.block(graph, hidden, positions, layer)
+        return hidden
+
+    def block(self, graph: GraphBuilder, hidden: Value, positions: Value, layer: int) -> Value:
+        """Pre-norm block: attention against the cached K,V of all tokens, then the MLP; both add to ``hidden``."""
+        name, heads, linears = f"{VISION}.encoder.layers.{layer}", self.shape.heads, self.weights.linears
+        qkv = graph.linear(self.norm(graph, hidden, f"{name}.layer_norm1"), self.qkv[layer])
+        attention = Attention(
+            layer, self.shape.tokens, heads, heads, self.shape.head_dim, 0, 0.0, self.shape.head_dim**-0.5
+        )
+        attended = graph.custom(attention, [qkv, positions])
+        hidden = graph.linear(attended, linears[f"{name}.self_attn.out_proj"], residual=hidden)
+        normed = self.norm(graph, hidden, f"{name}.layer_norm2")
+        inner = graph.linear(normed, linears[f"{name}.mlp.fc1"], Activation.GELU_TANH)
+        return graph.linear(inner, linears[f"{name}.mlp.fc2"], residual=hidden)
+
+    def finish(self, graph: GraphBuilder, hidden: Value, positions: Value) -> Value:
+        """All tokens (N, D) -> image features (I, D_text)."""
+        scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
+        tokens = self.norm(graph, graph.custom(scatter, [hidden, positions]), f"{VISION}.post_layernorm")
+        shuffled = graph.gather_rows(tokens, pixel_shuffle_rows(self.shape.grid, self.shape.scale_factor))
+        width = self.shape.hidden_size * self.shape.scale_factor**2
+        return graph.linear(graph.reshape(shuffled, (self.shape.image_tokens, width)), self.weights.linears[CONNECTOR])
+
+    def norm(self, graph: GraphBuilder, x: Value, name: str) -> Value:
+        attributes = Norm(NormKind.LAYER, self.shape.hidden_size, self.shape.epsilon)
+        return graph.custom(attributes, [x, self.weights.tensor(f"{name}.weight"), self.weights.tensor(f"{name}.bias")])
+
+
+def pixel_shuffle_rows(grid: int, factor: int) -> np.ndarray:
+    """Token indices i32 (N,) in the order in which the connector concatenates them.
+
+    Row (R, C) of the connector's input is the tokens of the factor x factor square at (R, C), row by row:
+    transformers' SmolVLMConnector.pixel_shuffle written as one gather and a reshape.
+    """
+    index = np.arange(grid * grid, dtype=np.int32).reshape(grid // factor, factor, grid // factor, factor)
+    return np.ascontiguousarray(index.transpose(0, 2, 1, 3).reshape(-1))
+
+
+def position_table(weights: ModelWeights, shape: VisionShape) -> np.ndarray:
+    """Position embeddings float32 (N, D) by token index.
+
+    transformers buckets fractional coordinates in float32; for some grids (19, 25, 29, ...) rounding puts a
+    patch into its neighbour's bucket. The model was trained with that, so the table repeats it.
+    """
+    table, buckets = weights.tensor(POSITION_EMBEDDING), position_buckets(shape.grid)
+    return np.ascontiguousarray(table[(buckets[:, None] * shape.grid + buckets[None, :]).reshape(-1)])
+
+
+def position_buckets(grid: int) -> np.ndarray:
+    """Bucket int64 (grid,) of each patch row or column, as SmolVLMVisionEmbeddings computes it."""
+    boundaries = np.arange(1 / grid, 1.0, 1 / grid).astype(np.float32)
+    coordinates = np.arange(grid, dtype=np.float32) * (np.float32(1.0) / np.float32(grid))
+    return np.searchsorted(boundaries, np.minimum(coordinates, np.float32(1.0 - 1e-6)), side="right")
