@@ -105,9 +105,7 @@ def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
         span = f"{min(errors):.4f}" if min(errors) == max(errors) else f"{min(errors):.4f} - {max(errors):.4f}"
         size, float_size = sum(row.bytes for row in group) / 1000, sum(row.float_bytes for row in group) / 1000
         first = group[0]
-        table.add_row(
-            name, first.method, str(first.bits), span, f"{size:.1f}", f"{float_size:.1f}", first.why
-        )
+        table.add_row(name, first.method, str(first.bits), span, f"{size:.1f}", f"{float_size:.1f}", first.why)
     return table
 
 

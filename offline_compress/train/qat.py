@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantisation-aware training: the float model teaches its quantised copy (paper T's QAT, plus distillation)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.replace import low_bit_layers
+from offline_compress.train.distillation import (
+    DistillationConfig,
+    HiddenTaps,
+    distillation_loss,
+    tapped_modules,
+)
+
+
+class BatchSource(Protocol):
+    """Training data. The same step always gives the same batch, so that a resumed run goes on as it would have."""
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        """pixel_values (B, 1, 3, H, W) float, input_ids, labels (-100: no answer), attention_mask (B, T)."""
+
+
+@dataclass(frozen=True)
+class QatConfig:
+    """Learning rates: ``latent`` of the low-bit codes' latents in [-1, 1], ``scale`` of their row scales relative
+    to the mean scale of the matrix, ``other`` of all that stays int8 or float."""
+
+    steps: int = 1000
+    latent_rate: float = 1e-3
+    scale_rate: float = 2e-3
+    other_rate: float = 3e-4
+    warmup: float = 0.05
+    final_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.98)
+    largest_gradient: float = 1.0
+    bf16: bool = True
+    checkpoint_every: int = 100
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+    def identity(self) -> dict:
+        """What must be equal for a checkpoint to be continued."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name != "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class QatProgress:
+    """One finished step; losses are floats, ``rate`` the factor of the learning rates."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    rate: float
+
+
+def rate_factor(step: int, config: QatConfig) -> float:
+    """Linear warm-up, then a cosine down to ``final_rate``."""
+    warmup = max(1, round(config.steps * config.warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, config.steps - warmup)
+    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def parameter_groups(student: nn.Module, config: QatConfig) -> list[dict]:
+    """Latents, scales (one group per matrix: their size differs) and all other parameters, without weight decay."""
+    layers = low_bit_layers(student)
+    special = {id(parameter) for layer in layers for parameter in (layer.latent, layer.scale)}
+    groups = [{"params": [p for p in student.parameters() if id(p) not in special], "rate": config.other_rate}]
+    if layers:
+        groups.append({"params": [layer.latent for layer in layers], "rate": config.latent_rate})
+    groups += [
+        {"params": [layer.scale], "rate": config.scale_rate * float(layer.scale.detach().mean())} for layer in layers
+    ]
+    return groups
+
+
+class QatTrainer:
+    """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig) -> None:
+        self.student, self.teacher, self.batches, self.config = student, teacher.eval(), batches, config
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(student, config), lr=config.other_rate, betas=config.betas, weight_decay=0.0
+        )
+        self.step = 0
+
+    def run(
+        self,
+        report: Callable[[QatProgress], None] = lambda progress: None,
+        save: Callable[[QatTrainer], None] = lambda trainer: None,
+    ) -> None:
+        """Train up to the last step; ``save`` is called every ``checkpoint_every`` steps and at the end.
+
+        Raises QuantizeError where the loss is no longer finite.
+        """
+        names = tapped_modules(self.student) if self.config.distillation.hidden_weight else []
+        taps = HiddenTaps(self.student, names), HiddenTaps(self.teacher, names)
+        self.student.train()
+        try:
+            while self.step < self.config.steps:
+                losses, rate = self.train_step(*taps), rate_factor(self.step, self.config)
+                self.step += 1
+                report(QatProgress(self.step, self.config.steps, losses, rate))
+                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                    save(self)
+        finally:
+            for tap in taps:
+                tap.close()
+            self.student.eval()
+
+    def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
+        batch = self.batches.batch(self.step)
+        self.set_rates()
+        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=self.config.bf16):
+            with torch.no_grad():
+                teacher_logits = forward(self.teacher, batch)
+            logits = forward(self.student, batch)
+        loss, parts = distillation_loss(
+            logits, teacher_logits, taps.outputs, teacher_taps.outputs, batch, self.config.distillation
+        )
+        if not torch.isfinite(loss):
+            raise QuantizeError(
+                f"the loss of step {self.step + 1} is {loss.item()}", "resume with smaller learning rates"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), self.config.largest_gradient)
+        self.optimiser.step()
+        for layer in low_bit_layers(self.student):
+            layer.clip_latent()
+        return {"loss": loss.item(), **{name: value.item() for name, value in parts.items()}}
+
+    def set_rates(self) -> None:
+        factor = rate_factor(self.step, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["rate"] * factor
+
+    def state(self) -> dict:
+        return {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "config": self.config.identity(),
+        }
+
+    def restore(self, state: dict, where: Path | str) -> None:
+        """Raises QuantizeError where the checkpoint ``where`` is of another run."""
+        if state.get("config") != self.config.identity():
+            raise QuantizeError(
+                f"{where}: made with other training options", "use the same options, or start anew with --resume never"
+            )
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+
+def forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (B, T, V)."""
+    return model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        pixel_values=batch["pixel_values"],
+        use_cache=False,
+    ).logits
