@@ -7,13 +7,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import SourceError
+from edge_vlm.pipeline_config import ROUTES, PipelineConfig
 from edge_vlm.replay.display import JsonDisplay, TerminalDisplay
 from edge_vlm.replay.runner import RunResult
 from edge_vlm.sources.source import ObservationSource
 from edge_vlm.sources.video import NEWER_FRAME
 
-ROUTES = ("auto", "full", "sparse", "shallow")
 INTERRUPTED = 130
 
 
@@ -51,12 +52,13 @@ def open_pipeline(args: argparse.Namespace):
     Raises:
         BundleError: the bundle is missing, damaged or not one of ours.
     """
-    from edge_vlm.pipeline import CaptionPipeline, PipelineConfig
-    from edge_vlm.runtime import Bundle, default_bundle_path
+    from edge_vlm.pipeline import CaptionPipeline
+    from edge_vlm.runtime.bundle import Bundle
 
     bundle = Bundle.load(args.bundle or default_bundle_path())
     config = PipelineConfig(reuse=args.reuse == "on", route=args.route, question=args.prompt, threads=args.threads)
-    return CaptionPipeline(bundle, config), tuple(bundle.vision.grid)
+    side = bundle.info.vision.grid
+    return CaptionPipeline(bundle, config), (side, side)
 
 
 def open_display(args: argparse.Namespace):

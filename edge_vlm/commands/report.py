@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from edge_vlm.replay.line_file import write_whole
+from edge_vlm.files import write_bytes
 from edge_vlm.replay.picture import draw
 from edge_vlm.replay.read_results import read_results
 
@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
     image = draw(read_results(args.folder))
     path = args.out or args.folder / "timeline.png"
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    write_whole(path, data.tobytes())
+    write_bytes(path, data.tobytes())
     print(path)
     return 0

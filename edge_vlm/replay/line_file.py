@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are whole at every moment: lines that are complete or absent, and files that appear when finished."""
+"""A file of lines that are complete or absent at every moment."""
 
 from __future__ import annotations
 
@@ -41,24 +41,6 @@ class LineFile:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it.
-
-    Raises:
-        OutputError: it cannot be written; a former file of that name stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

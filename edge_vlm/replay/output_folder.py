@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from edge_vlm.files import write_json
 from edge_vlm.observation import Observation
 from edge_vlm.replay.captions_mcap import CaptionsMcap
-from edge_vlm.replay.line_file import LineFile, cannot_write, write_whole
+from edge_vlm.replay.line_file import LineFile, cannot_write
 from edge_vlm.replay.record import to_line
 from edge_vlm.step_report import StepReport
 
@@ -43,7 +43,7 @@ class OutputFolder:
         """Complete all three files; also after an interrupt or an error of the source."""
         self._lines.close()
         self._recording.finish()
-        write_whole(self.path / SUMMARY, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(self.path / SUMMARY, summary)
 
     def abandon(self) -> None:
         """Writing failed: keep the lines, drop the unfinished recording."""

@@ -12,6 +12,7 @@ from edge_vlm.observation import Observation
 from edge_vlm.replay.output_folder import OutputFolder
 from edge_vlm.replay.record import frame_record
 from edge_vlm.replay.summary import RunSummary
+from edge_vlm.replay.uninterrupted import uninterrupted
 from edge_vlm.sources.source import ObservationSource
 from edge_vlm.step_report import StepReport
 
@@ -73,7 +74,8 @@ def run(
     cause = INTERRUPTED if interrupted else error.what if error else ""
     document = summary.to_json(source.name, source.counts, cause)
     if output is not None:
-        error = _finish(output, document, error)
+        with uninterrupted():
+            error = _finish(output, document, error)
     display.end(summary.rows(source.counts), document)
     return RunResult(summary, document, error, interrupted)
 
@@ -94,7 +96,8 @@ def _steps(source, pipeline, display, output, summary: RunSummary, max_frames: i
         summary.add(report)
         record = frame_record(observation, report)
         if output is not None:
-            output.add(observation, report, record)
+            with uninterrupted():
+                output.add(observation, report, record)
         display.frame(report, record)
         if max_frames is not None and summary.frames >= max_frames:
             break

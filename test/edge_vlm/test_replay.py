@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 
 import cv2
 import numpy as np
@@ -151,6 +152,20 @@ def test_an_interrupt_or_error_keeps_everything_done_until_then(bag, tmp_path, f
     assert result.error is (None if result.interrupted else cause)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["interrupted"]
     assert display.rows["frames"].startswith("4 captioned")
+
+
+def test_an_interrupt_while_a_frame_is_written_waits_for_it(bag, tmp_path, fake_pipeline, monkeypatch):
+    real_add = OutputFolder.add
+
+    def add(self, observation, report, record):
+        if report.index == 2:
+            signal.raise_signal(signal.SIGINT)
+        real_add(self, observation, report, record)
+
+    monkeypatch.setattr(OutputFolder, "add", add)
+    result, _ = replay(bag, fake_pipeline(), tmp_path / "out")
+    assert result.interrupted
+    check_whole(tmp_path / "out", 3)
 
 
 def test_a_cut_recording_keeps_its_frames_and_reports_the_cut(tmp_path, messages, fake_pipeline):
