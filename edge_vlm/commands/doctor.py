@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check this machine and the model bundle: what is there, what is missing, and what to do about it.
+
+Every line is OK, WARN (works, with a limitation that the line names) or FAIL (captioning cannot work).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from edge_vlm.doctor import machine, model, packages
+from edge_vlm.doctor.check import FAIL, Check, guarded
+
+EPILOG = """\
+examples:
+  edge-vlm doctor
+  edge-vlm doctor --bundle my_bundle --json
+
+exit status: 0 no FAIL, 1 at least one
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="model bundle (default: the demo bundle)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    checks = examine(args.bundle)
+    healthy = all(check.status != FAIL for check in checks)
+    if args.json:
+        print(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        for check in checks:
+            print(check.line())
+        print("everything is in place" if healthy else "not ready: see the FAIL lines")
+    return 0 if healthy else 1
+
+
+def examine(bundle: Path | None) -> list[Check]:
+    """All checks, in the order in which one depends on another."""
+    subjects: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("machine", machine.checks),
+        ("packages", packages.checks),
+        ("operators", model.operator_checks),
+        ("bundle", lambda: model.bundle_checks(bundle)),
+        ("energy", machine.energy_checks),
+        ("ros", packages.ros_checks),
+    ]
+    return [check for name, subject in subjects for check in guarded(name, subject)]
+
+
+def main() -> int:
+    """Entry point of ``ros2 run edge_vlm doctor``."""
+    parser = argparse.ArgumentParser(
+        "doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python packages that captioning stands on, and ROS."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+
+from edge_vlm.doctor.check import FAIL, OK, WARN, Check
+
+# distribution, module, what is lost without it
+NEEDED = (
+    ("numpy", "numpy"),
+    ("opencv-python-headless", "cv2"),
+    ("tokenizers", "tokenizers"),
+    ("rosbags", "rosbags"),
+    ("mcap", "mcap"),
+    ("rich", "rich"),
+    ("PyYAML", "yaml"),
+)
+RUNTIMES = (("ai-edge-litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime"), ("tensorflow", "tensorflow"))
+
+
+def checks() -> list[Check]:
+    return [*(_package(distribution, module) for distribution, module in NEEDED), _runtime()]
+
+
+def ros_checks() -> list[Check]:
+    """rclpy and the message packages; only the node needs them."""
+    distro = os.environ.get("ROS_DISTRO", "")
+    try:
+        importlib.import_module("rclpy")
+    except ImportError:
+        detail = "rclpy is not importable: the node cannot run; replay and watch do not need it"
+        return [Check("ros", WARN, detail, "source /opt/ros/<distro>/setup.bash, if you want the node")]
+    absent = [name for name in ("vision_msgs", "diagnostic_msgs", "event_camera_msgs") if not _importable(name)]
+    if absent:
+        packages = " ".join(f"ros-{distro or '<distro>'}-{name.replace('_', '-')}" for name in absent)
+        return [Check("ros", WARN, f"{distro}: without {', '.join(absent)}", f"sudo apt install {packages}")]
+    return [Check("ros", OK, f"{distro}: rclpy and messages")]
+
+
+def _package(distribution: str, module: str) -> Check:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        return Check(
+            distribution, FAIL, f"cannot be imported: {error}", f"{sys.executable} -m pip install {distribution}"
+        )
+    return Check(distribution, OK, _version(distribution, module))
+
+
+def _runtime() -> Check:
+    """The first LiteRT runtime that can be imported."""
+    for distribution, module in RUNTIMES:
+        if _importable(module):
+            version = _version(distribution, module)
+            if module == "ai_edge_litert":
+                return Check("litert", OK, f"{distribution} {version}")
+            remedy = f"{sys.executable} -m pip install ai-edge-litert, the runtime that is tested"
+            return Check("litert", WARN, f"{distribution} {version}", remedy)
+    remedy = f"{sys.executable} -m pip install ai-edge-litert (it has no rosdep key)"
+    return Check("litert", FAIL, "no LiteRT runtime can be imported", remedy)
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _version(distribution: str, module: str) -> str:
+    """Of the distribution, or of the module where another distribution brought it (opencv-python, apt)."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(module), "__version__", "of unknown version"))
