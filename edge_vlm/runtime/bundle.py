@@ -152,6 +152,26 @@ class Bundle:
             check_file(folder / name, file, verify)
         return bundle
 
+    @property
+    def image(self) -> ImageInfo:
+        return self.info.image
+
+    @property
+    def vision(self) -> VisionInfo:
+        return self.info.vision
+
+    @property
+    def text(self) -> TextInfo:
+        return self.info.text
+
+    @property
+    def sttf(self) -> dict | None:
+        return self.info.sttf
+
+    @property
+    def router(self) -> dict | None:
+        return self.info.router
+
     def file(self, name: str) -> Path:
         return self.path / name
 

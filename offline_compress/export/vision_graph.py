@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from custom_ops.spec import Activation, Attention, Norm, NormKind, TokenGather, TokenScatter
+from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import GraphBuilder, ModelBuilder, Value
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.weights import (
@@ -32,7 +33,7 @@ DEEP_RESIDUAL = 1_000_001
 
 def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: VisionShape, shallow_layers: int) -> None:
     """Add ``encode`` and ``encode_shallow`` to the model."""
-    template = VisionTemplate(weights, shape, shallow_layers, position_table(weights, shape))
+    template = VisionTemplate(weights, shape, shallow_layers)
     for name in ("encode", "encode_shallow"):
         graph = model.graph(name)
         patches = graph.input("patches", (None, shape.patch_values), np.float32)
@@ -44,8 +45,13 @@ def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: Vis
 class VisionTemplate:
     """Builds the graphs of one model; holds no state but what it is given."""
 
-    def __init__(self, weights: ModelWeights, shape: VisionShape, shallow_layers: int, positions: np.ndarray) -> None:
-        self.weights, self.shape, self.shallow_layers, self.position_table = weights, shape, shallow_layers, positions
+    def __init__(self, weights: ModelWeights, shape: VisionShape, shallow_layers: int) -> None:
+        self.weights, self.shape, self.shallow_layers = weights, shape, shallow_layers
+        # Patch i takes row i. transformers buckets fractional coordinates in float32 instead, which gives the same
+        # for the grids of the SmolVLM family (14, 26, 27, 32) and misplaces patches of some others (19, 25, 29).
+        self.position_table = weights.tensor(POSITION_EMBEDDING)
+        if len(self.position_table) != shape.tokens:
+            raise ExportError(f"{POSITION_EMBEDDING} has {len(self.position_table)} rows for {shape.tokens} patches")
         self.qkv = [weights.fused(vision_block_names(layer)[:3]) for layer in range(shape.layers)]
 
     def encode(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
@@ -104,20 +110,3 @@ def pixel_shuffle_rows(grid: int, factor: int) -> np.ndarray:
     """
     index = np.arange(grid * grid, dtype=np.int32).reshape(grid // factor, factor, grid // factor, factor)
     return np.ascontiguousarray(index.transpose(0, 2, 1, 3).reshape(-1))
-
-
-def position_table(weights: ModelWeights, shape: VisionShape) -> np.ndarray:
-    """Position embeddings float32 (N, D) by token index.
-
-    transformers buckets fractional coordinates in float32; for some grids (19, 25, 29, ...) rounding puts a
-    patch into its neighbour's bucket. The model was trained with that, so the table repeats it.
-    """
-    table, buckets = weights.tensor(POSITION_EMBEDDING), position_buckets(shape.grid)
-    return np.ascontiguousarray(table[(buckets[:, None] * shape.grid + buckets[None, :]).reshape(-1)])
-
-
-def position_buckets(grid: int) -> np.ndarray:
-    """Bucket int64 (grid,) of each patch row or column, as SmolVLMVisionEmbeddings computes it."""
-    boundaries = np.arange(1 / grid, 1.0, 1 / grid).astype(np.float32)
-    coordinates = np.arange(grid, dtype=np.float32) * (np.float32(1.0) / np.float32(grid))
-    return np.searchsorted(boundaries, np.minimum(coordinates, np.float32(1.0 - 1e-6)), side="right")
