@@ -77,7 +77,7 @@ class Attributes:
                 REEXPORT,
             )
         values = cls.LAYOUT.unpack_from(raw, HEADER.size)
-        return cls(**{field.name: value for field, value in zip(fields(cls), values)})
+        return cls(**{field.name: value for field, value in zip(fields(cls), values, strict=True)})
 
 
 REEXPORT = "export the bundle again with this version of edge-vlm-compress"
