@@ -92,7 +92,9 @@ class MlpRouter:
             width = len(SceneFeatures.names())
             _require(mean.shape == std.shape == (width,) and bool((std > 0).all()), "mean or std")
             for weight, bias in layers:
-                _require(weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes")
+                _require(
+                    weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes"
+                )
                 width = len(bias)
             _require(width == len(BRANCHES), "the last layer")
             finite = all(np.isfinite(array).all() for layer in layers for array in layer)

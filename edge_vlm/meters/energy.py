@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,8 +59,15 @@ def open_energy_meter(root: str | Path = "/", battery: bool = False) -> EnergyMe
     sensors = [RaplMeter.open, InaMeter.open, Pi5Meter.open] + ([BatteryMeter.open] if battery else [])
     reasons = []
     for open_sensor in sensors:
-        try:
-            return open_sensor(root)
-        except SensorUnavailable as reason:
-            reasons.append(str(reason))
+        meter = _try(open_sensor, root)
+        if not isinstance(meter, SensorUnavailable):
+            return meter
+        reasons.append(str(meter))
     return Unavailable("; ".join(reasons))
+
+
+def _try(open_sensor: Callable[[Path], EnergyMeter], root: Path) -> EnergyMeter | SensorUnavailable:
+    try:
+        return open_sensor(root)
+    except SensorUnavailable as reason:
+        return reason

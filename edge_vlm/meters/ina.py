@@ -43,7 +43,9 @@ class InaMeter(PowerIntegrator):
         try:
             read_watts()
         except PermissionError as error:
-            raise SensorUnavailable(f"INA: permission denied: {folder}; remedy: sudo chmod a+r {folder}/*_input") from error
+            raise SensorUnavailable(
+                f"INA: permission denied: {folder}; remedy: sudo chmod a+r {folder}/*_input"
+            ) from error
         except (OSError, ValueError) as error:
             raise SensorUnavailable(f"INA: {folder} cannot be read ({error})") from error
         return cls(read_watts, source, _RATE_HZ)

@@ -52,4 +52,6 @@ def summarize(durations_ms: Iterable[float]) -> LatencySummary:
     if values.size == 0:
         return LatencySummary(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     p50, p95, p99 = np.percentile(values, (50, 95, 99))
-    return LatencySummary(int(values.size), float(values.mean()), float(p50), float(p95), float(p99), float(values.max()))
+    return LatencySummary(
+        int(values.size), float(values.mean()), float(p50), float(p95), float(p99), float(values.max())
+    )

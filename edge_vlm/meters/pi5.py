@@ -66,9 +66,7 @@ def _find_vcgencmd(root: Path) -> str | None:
 
 def _run(command: str) -> str:
     try:
-        done = subprocess.run(
-            [command, "pmic_read_adc"], capture_output=True, text=True, timeout=1.0, check=True
-        )
+        done = subprocess.run([command, "pmic_read_adc"], capture_output=True, text=True, timeout=1.0, check=True)
     except subprocess.SubprocessError as error:
         raise OSError(str(error)) from error
     return done.stdout

@@ -21,8 +21,10 @@ from edge_vlm.sttf.token_state import TokenState
 
 CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
 _NOISE_QUANTILE = 0.25  # of the patches: still ones even while much of the image moves
-_LIGHT_SAMPLE_STEP = 5  # every fifth cell; coprime with CELLS, so that all cell positions occur
+_LIGHT_SAMPLE_STEP = 9  # every ninth cell; coprime with CELLS, so that all cell positions occur
 _EVENT_NOISE_SIGMAS = 3.0
+_EVENT_NOISE_TOLERANCE = 0.25  # noise differs from patch to patch
+_QUARTILE_TO_MEAN_SIGMAS = 0.67  # of a Poisson count
 _EVENT_RATE_MEMORY_S = 2.0
 
 
@@ -92,7 +94,8 @@ class FrameChange:
 
     def measure(self, descriptors: np.ndarray, state: TokenState) -> tuple[np.ndarray, Light]:
         """Scores ``(tokens,)`` of this frame and its light; ``state`` holds the references. Call once per frame."""
-        light = self.lights.update(descriptors.reshape(-1, 3)[::_LIGHT_SAMPLE_STEP], self.noise.levels)
+        sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::_LIGHT_SAMPLE_STEP].T)
+        light = self.lights.update(sample, self.noise.levels)
         if self.previous is not None:
             self.noise.update(_rms(descriptors - self._as_now(self.previous, self.previous_light, light)))
         self.previous, self.previous_light = descriptors, light
@@ -107,16 +110,20 @@ class FrameChange:
 
 @dataclass
 class EventChange:
-    """Events of each patch since its last refresh, against what the sensor's noise would have given by then."""
+    """Events of each patch since its last refresh that the sensor's noise does not explain.
+
+    A one-sided cumulative sum (CUSUM, Page 1954): each window adds its events and takes away what noise would have
+    given, and a bit more; noise thus never adds up, while few events per frame from a slow edge do.
+    """
 
     config: SttfConfig
-    noise_per_s: float = 0.0  # events per patch and second in the quiet patches
+    noise_per_s: float | None = None  # events per patch and second in the quiet patches
 
     def reset(self) -> None:
-        self.noise_per_s = 0.0
+        self.noise_per_s = None
 
     def measure(self, window: EventWindow, state: TokenState) -> np.ndarray:
-        """Scores ``(tokens,)``; adds the window to the counts that ``state`` keeps. Overload: all infinite.
+        """Scores ``(tokens,)``; adds the window to the evidence that ``state`` keeps. Overload: all infinite.
 
         Raises InputError where the window was counted on another grid than that of the tokens.
         """
@@ -127,22 +134,24 @@ class EventChange:
             )
         duration_s = max(window.duration_us, 0) * 1e-6
         counts = window.counts.reshape(-1).astype(np.float32)
-        state.event_counts += counts
-        state.event_seconds += duration_s
-        self._learn_noise(counts, duration_s)
+        noise = self._noise_events(counts, duration_s)
+        slack = _EVENT_NOISE_TOLERANCE * noise + 0.5 * np.sqrt(noise)
+        state.event_evidence = np.maximum(state.event_evidence + counts - noise - slack, 0.0)
         if window.overload or not state.valid:
             return np.full(len(counts), np.inf, np.float32)
-        expected = self.noise_per_s * state.event_seconds
-        unit = self.config.event_min_per_pixel * _patch_pixels(window) + _EVENT_NOISE_SIGMAS * np.sqrt(expected)
-        return np.maximum(state.event_counts - expected, 0.0) / unit
+        unit = self.config.event_min_per_pixel * _patch_pixels(window) + _EVENT_NOISE_SIGMAS * np.sqrt(noise)
+        return state.event_evidence / unit
 
-    def _learn_noise(self, counts: np.ndarray, duration_s: float) -> None:
+    def _noise_events(self, counts: np.ndarray, duration_s: float) -> float:
+        """Noise events to expect in one patch during this window, from the quiet quarter of the patches."""
         if duration_s <= 0.0:
-            return
+            return 0.0
         rank = int(_NOISE_QUANTILE * (len(counts) - 1))
-        rate = float(np.partition(counts, rank)[rank]) / duration_s
-        share = min(duration_s / _EVENT_RATE_MEMORY_S, 1.0)
-        self.noise_per_s += share * (rate - self.noise_per_s)
+        quartile = float(np.partition(counts, rank)[rank])
+        rate = (quartile + _QUARTILE_TO_MEAN_SIGMAS * quartile**0.5) / duration_s
+        known = rate if self.noise_per_s is None else self.noise_per_s
+        self.noise_per_s = known + min(duration_s / _EVENT_RATE_MEMORY_S, 1.0) * (rate - known)
+        return self.noise_per_s * duration_s
 
 
 def _patch_pixels(window: EventWindow) -> float:

@@ -52,7 +52,9 @@ class SttfConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold_off <= self.threshold_on:
-            raise ValueError(f"0 <= threshold_off ({self.threshold_off}) <= threshold_on ({self.threshold_on}) is needed")
+            raise ValueError(
+                f"0 <= threshold_off ({self.threshold_off}) <= threshold_on ({self.threshold_on}) is needed"
+            )
         if self.dilation not in (0, 4, 8):
             raise ValueError(f"dilation is 0, 4 or 8 neighbours, not {self.dilation}")
         if not 0 < self.noise_min_levels <= self.noise_max_levels:

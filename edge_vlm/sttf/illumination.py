@@ -14,7 +14,7 @@ import numpy as np
 MID_LEVEL = 128.0
 _SATURATED_LOW, _SATURATED_HIGH = 4.0, 251.0
 _RIDGE_LEVELS2 = 25.0  # pulls the gain of a nearly uniform image to 1
-_FIT_ROUNDS = 4
+_FIT_ROUNDS = 3
 _MIN_INLIERS = 0.5
 
 
@@ -31,30 +31,35 @@ class Light:
 
 
 def fit_light(then: np.ndarray, now: np.ndarray, noise_levels: float = 1.0) -> tuple[Light, float]:
-    """The lighting change between two sets of grey levels ``(n, 3)``, and the fraction of samples that agree with it.
+    """The lighting change between two sets of grey levels ``(3, n)``, and the fraction of samples that agree with it.
 
     Iterated least squares over the samples whose residual is small against the median residual. Saturated samples
     carry no information and are left out.
     """
-    usable = (then > _SATURATED_LOW) & (then < _SATURATED_HIGH) & (now > _SATURATED_LOW) & (now < _SATURATED_HIGH)
+    low, high = np.minimum(then, now), np.maximum(then, now)
+    usable = (low > _SATURATED_LOW) & (high < _SATURATED_HIGH)
     x, y = then - MID_LEVEL, now - MID_LEVEL
-    total = np.maximum(usable.sum(axis=0), 1)
-    gain, offset = np.ones(3, np.float32), np.median(y - x, axis=0).astype(np.float32)
-    inlier = usable
+    gain, offset = np.ones(3, np.float32), _median(y - x)
     for _ in range(_FIT_ROUNDS):
-        residual = np.abs(y - gain * x - offset)
-        middle = np.partition(residual, len(residual) // 2, axis=0)[len(residual) // 2]
-        inlier = usable & (residual <= np.maximum(3.0 * middle, 2.0 * noise_levels))
-        weight = inlier.astype(np.float32)
-        count = np.maximum(weight.sum(axis=0), 1)
-        mean_x, mean_y = (weight * x).sum(axis=0) / count, (weight * y).sum(axis=0) / count
-        dx = weight * (x - mean_x)
-        gain = ((dx * (y - mean_y)).sum(axis=0) + count * _RIDGE_LEVELS2) / (
-            (dx * (x - mean_x)).sum(axis=0) + count * _RIDGE_LEVELS2
-        )
-        offset = mean_y - gain * mean_x
-    agrees = usable & (np.abs(y - gain * x - offset) <= np.maximum(3.0 * noise_levels, 2.5))
-    return Light(gain.astype(np.float32), offset.astype(np.float32)), float((agrees.sum(axis=0) / total).min())
+        residual = np.abs(y - gain[:, None] * x - offset[:, None])
+        bound = np.maximum(3.0 * _median(residual), 2.0 * noise_levels)
+        weight = (usable & (residual <= bound[:, None])).astype(np.float32)
+        weighted_x = weight * x
+        count, sum_x = np.maximum(weight.sum(axis=1), 1), weighted_x.sum(axis=1)
+        sum_y = np.einsum("cn,cn->c", weight, y)
+        square = np.einsum("cn,cn->c", weighted_x, x) - sum_x * sum_x / count
+        product = np.einsum("cn,cn->c", weighted_x, y) - sum_x * sum_y / count
+        gain = (product + count * _RIDGE_LEVELS2) / (square + count * _RIDGE_LEVELS2)
+        offset = (sum_y - gain * sum_x) / count
+    agrees = usable & (np.abs(y - gain[:, None] * x - offset[:, None]) <= max(3.0 * noise_levels, 2.5))
+    agreement = agrees.sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
+    return Light(gain.astype(np.float32), offset.astype(np.float32)), float(agreement.min())
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Upper median of each row."""
+    middle = values.shape[1] // 2
+    return np.partition(values, middle, axis=1)[:, middle]
 
 
 def relight(levels: np.ndarray, then: Light, now: Light, gain_max: float, offset_max: float) -> np.ndarray:
@@ -78,7 +83,7 @@ class LightTracker:
     the anchor; where it does not agree either (a cut), the lighting is taken as unchanged.
     """
 
-    anchor: np.ndarray | None = None  # (n, 3) grey levels
+    anchor: np.ndarray | None = None  # (3, n) grey levels
     anchor_light: Light = field(default_factory=Light)
     previous: np.ndarray | None = None
     light: Light = field(default_factory=Light)
@@ -88,7 +93,7 @@ class LightTracker:
         self.anchor_light = self.light = Light()
 
     def update(self, levels: np.ndarray, noise_levels: float) -> Light:
-        """The light of this frame ``(n, 3)``, relative to the first frame since ``reset``."""
+        """The light of this frame, sampled as ``(3, n)`` grey levels, relative to the first frame since ``reset``."""
         if self.anchor is None or self.anchor.shape != levels.shape:
             self.reset()
             self.anchor = self.previous = levels

@@ -17,8 +17,8 @@ from edge_vlm.sttf.token_state import TokenState
 
 @dataclass(frozen=True)
 class Glance:
-    """One frame: ``scores (tokens,)`` in noise units, ``descriptors (tokens, 16, 3)`` and the light they were seen under,
-    ``luma`` float32 (4 rows, 4 cols), the global shift, and events per patch and second (0 without events)."""
+    """One frame: ``scores (tokens,)`` in noise units, ``descriptors (tokens, 16, 3)`` and the light they were seen
+    under, ``luma`` float32 (4 rows, 4 cols), the global shift, and events per patch and second (0 without events)."""
 
     scores: np.ndarray
     descriptors: np.ndarray

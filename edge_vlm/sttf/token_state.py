@@ -21,7 +21,7 @@ class TokenState:
     """Per token: what it showed at its last refresh and when that was. Build with ``TokenState.of(grid)``.
 
     reference: descriptors ``(tokens, cells, 3)`` at the last refresh, seen under ``light_gain, light_offset
-        (tokens, 3)``. event_counts, event_seconds: events since the last refresh, and the time they were counted for.
+        (tokens, 3)``. event_evidence: events since the last refresh that noise does not explain.
     deep_stamp_ns: when the token was last computed at full depth. shallow: computed at shallow depth since then.
     was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
     features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes.
@@ -31,8 +31,7 @@ class TokenState:
     reference: np.ndarray
     light_gain: np.ndarray
     light_offset: np.ndarray
-    event_counts: np.ndarray
-    event_seconds: np.ndarray
+    event_evidence: np.ndarray
     deep_stamp_ns: np.ndarray
     shallow: np.ndarray
     was_active: np.ndarray
@@ -53,8 +52,7 @@ class TokenState:
             reference=np.zeros((tokens, cells, 3), np.float32),
             light_gain=np.ones((tokens, 3), np.float32),
             light_offset=np.zeros((tokens, 3), np.float32),
-            event_counts=np.zeros(tokens, np.float32),
-            event_seconds=np.zeros(tokens, np.float32),
+            event_evidence=np.zeros(tokens, np.float32),
             deep_stamp_ns=np.zeros(tokens, np.int64),
             shallow=np.zeros(tokens, bool),
             was_active=np.zeros(tokens, bool),
@@ -83,8 +81,7 @@ class TokenState:
         """Tokens ``refreshed`` (bool) were computed from this frame; all the others keep their references."""
         self.reference[refreshed] = descriptors[refreshed]
         self.light_gain[refreshed], self.light_offset[refreshed] = light.gain, light.offset
-        self.event_counts[refreshed] = 0.0
-        self.event_seconds[refreshed] = 0.0
+        self.event_evidence[refreshed] = 0.0
         self.due_frames[refreshed] = 0
         self.shallow[refreshed] = shallow
         if not shallow:

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Router, the rules around it, and its hysteresis."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_vlm.anc import BRANCHES, BranchHysteresis, FixedRules, HysteresisConfig, MlpRouter, RoutePolicy, SceneFeatures
+from edge_vlm.anc.features import edge_density, entropy_bits, scene_features
+from edge_vlm.errors import BundleError
+from edge_vlm.sttf.gate import GateDecision
+
+FEATURES = SceneFeatures(0.1, 2.0, 3.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0)
+
+
+def some(count):
+    return np.arange(196) < count
+
+
+def decision(active=10, keyframe=False, deep_only=False):
+    return GateDecision(some(active), some(active), some(0), keyframe, deep_only, "test")
+
+
+class Always:
+    """A router with one wish."""
+
+    name = "always"
+
+    def __init__(self, branch):
+        self.branch = branch
+
+    def probabilities(self, features):
+        return np.array([0.85 if branch == self.branch else 0.05 for branch in BRANCHES])
+
+
+def policy(branch, **options):
+    return RoutePolicy(Always(branch), **options)
+
+
+def test_the_router_decides_where_there_is_a_choice():
+    route = policy("shallow").choose(decision(), FEATURES, True)
+    assert route.branch == "shallow" and "always 0.85" in route.reason
+
+
+@pytest.mark.parametrize("wish", BRANCHES)
+def test_rules_stand_above_the_router(wish):
+    assert policy(wish).choose(decision(), FEATURES, caches_valid=False).branch == "full"
+    assert policy(wish).choose(decision(196, keyframe=True), FEATURES, True).branch == "full"
+    assert policy(wish).choose(decision(0), FEATURES, True).branch == "reuse"
+    assert policy(wish).choose(decision(deep_only=True), FEATURES, True).branch == "sparse"
+
+
+def test_changes_are_not_put_off_for_ever():
+    routes = policy("reuse", max_skipped_frames=3)
+    assert [routes.choose(decision(), FEATURES, True).branch for _ in range(5)] == [
+        "reuse",
+        "reuse",
+        "reuse",
+        "sparse",
+        "reuse",
+    ]
+
+
+@pytest.mark.parametrize("override", BRANCHES)
+def test_override_holds_but_for_frames_that_leave_no_choice(override):
+    routes = policy("shallow", override=override)
+    assert routes.choose(decision(), FEATURES, caches_valid=False).branch == "full"
+    assert routes.choose(decision(), FEATURES, True).branch == override
+    assert routes.choose(decision(0), FEATURES, True).branch == ("full" if override == "full" else "reuse")
+
+
+def test_a_router_that_gives_no_number_costs_time_and_not_truth():
+    class Broken:
+        name = "broken"
+
+        def probabilities(self, features):
+            return np.full(4, np.nan)
+
+    assert RoutePolicy(Broken()).choose(decision(), FEATURES, True).branch == "full"
+
+
+def test_fixed_rules():
+    rules = FixedRules()
+    weak = replace(FEATURES, max_change=1.2)
+    assert BRANCHES[rules.probabilities(FEATURES).argmax()] == "sparse"
+    assert BRANCHES[rules.probabilities(weak).argmax()] == "shallow"
+    assert BRANCHES[rules.probabilities(replace(weak, active_fraction=0.55)).argmax()] == "full"
+
+
+def test_dearer_at_once_cheaper_only_after_the_dwell_time():
+    hysteresis = BranchHysteresis(HysteresisConfig(dwell_frames=3, margin=0.1))
+
+    def choose(branch):
+        return hysteresis.choose(Always(branch).probabilities(None), BRANCHES)
+
+    assert choose("shallow") == ("shallow", False)
+    assert choose("full") == ("full", False)
+    held = [choose("shallow") for _ in range(4)]
+    assert held == [("full", True), ("full", True), ("shallow", False), ("shallow", False)]
+
+
+def test_a_narrow_win_does_not_switch():
+    hysteresis = BranchHysteresis(HysteresisConfig(dwell_frames=0, margin=0.1))
+    hysteresis.choose(np.array([0, 0.1, 0.8, 0.1]), BRANCHES)
+    assert hysteresis.choose(np.array([0, 0.48, 0.42, 0.1]), BRANCHES) == ("sparse", True)
+    assert hysteresis.choose(np.array([0, 0.6, 0.3, 0.1]), BRANCHES) == ("shallow", False)
+
+
+def random_router(seed=0):
+    rng = np.random.default_rng(seed)
+    size = len(SceneFeatures.names())
+    layers = (
+        (rng.normal(size=(8, size)).astype(np.float32), rng.normal(size=8).astype(np.float32)),
+        (rng.normal(size=(4, 8)).astype(np.float32), rng.normal(size=4).astype(np.float32)),
+    )
+    return MlpRouter(layers, np.zeros(size, np.float32), np.ones(size, np.float32), HysteresisConfig(7, 0.2))
+
+
+def test_router_survives_json():
+    router = random_router()
+    again = MlpRouter.from_json(json.loads(json.dumps(router.to_json())))
+    np.testing.assert_allclose(again.probabilities(FEATURES), router.probabilities(FEATURES), rtol=1e-5)
+    assert again.hysteresis == router.hysteresis
+    assert router.probabilities(FEATURES).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda json: json.update(version=9),
+        lambda json: json.update(branches=["full"]),
+        lambda json: json["features"].pop(),
+        lambda json: json["mean"].pop(),
+        lambda json: json["std"].__setitem__(0, 0.0),
+        lambda json: json["layers"][0]["bias"].pop(),
+        lambda json: json["layers"].pop(),
+        lambda json: json["layers"][0]["bias"].__setitem__(0, float("nan")),
+        lambda json: json.pop("layers"),
+    ],
+)
+def test_a_router_of_another_shape_is_refused_with_the_remedy(spoil):
+    values = random_router().to_json()
+    spoil(values)
+    with pytest.raises(BundleError, match="train-router"):
+        MlpRouter.from_json(values)
+
+
+def test_scene_numbers():
+    flat = np.full((56, 56), 100.0, np.float32)
+    stripes = np.tile(np.repeat([0.0, 200.0], 2), 14)[None].repeat(56, axis=0).astype(np.float32)
+    assert edge_density(flat) == 0.0 and 0.3 < edge_density(stripes) <= 0.6
+    assert entropy_bits(flat) == 0.0 and entropy_bits(stripes) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("active", [0, 5, 196])
+def test_features_are_finite_whatever_the_scores_are(active):
+    features = scene_features(
+        active=some(active),
+        scores=np.full(196, np.inf),
+        luma=np.zeros((56, 56), np.float32),
+        events_per_patch_s=0.0,
+        ego_shift_px=0.0,
+        caption_confidence=1.0,
+        frames_since_full=0,
+        shallow=some(0),
+    )
+    assert np.isfinite(features.vector()).all()
+    assert features.vector().shape == (len(SceneFeatures.names()),)
