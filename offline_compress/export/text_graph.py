@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from custom_ops.spec import Attention, Embedding, Norm, NormKind, SwiGlu
-from offline_compress.export.graph_builder import GraphBuilder, ModelBuilder, Value
+from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import TextShape
 from offline_compress.export.weights import EMBED_TOKENS, HEAD, TEXT, ModelWeights, text_block_names
 
@@ -21,14 +21,14 @@ def add_text_signatures(
 ) -> None:
     """Add ``prefill``, ``score`` and ``decode`` to the model."""
     template = TextTemplate(weights, shape, context_length)
-    for name, rows, last_row_only in (("prefill", None, True), ("score", None, False), ("decode", 1, False)):
+    for name, rows, last_row_only in (("prefill", DYNAMIC, True), ("score", DYNAMIC, False), ("decode", 1, False)):
         graph = model.graph(name)
         token_ids = graph.input("token_ids", (rows,), np.int32)
         positions = graph.input("positions", (rows,), np.int32)
         image = None
         if name != "decode":
             image = graph.input("image_features", (image_tokens, shape.hidden_size), np.float32)
-        graph.output("logits", template.logits(graph, token_ids, positions, image, last_row_only))
+        graph.finish(logits=template.logits(graph, token_ids, positions, image, last_row_only))
 
 
 class TextTemplate:
@@ -41,30 +41,30 @@ class TextTemplate:
         self.gate_up = [weights.fused(block[4:6]) for block in names]
 
     def logits(
-        self, graph: GraphBuilder, token_ids: Value, positions: Value, image: Value | None, last_row_only: bool
-    ) -> Value:
+        self, graph: GraphBuilder, token_ids: int, positions: int, image: int | None, last_row_only: bool
+    ) -> int:
         hidden = self.embed(graph, token_ids, image)
         for layer in range(self.shape.layers):
             final = layer == self.shape.layers - 1
             hidden = self.block(graph, hidden, positions, layer, last_row_only and final)
         return graph.linear(self.norm(graph, hidden, f"{TEXT}.norm"), self.weights.linears[HEAD])
 
-    def embed(self, graph: GraphBuilder, token_ids: Value, image: Value | None) -> Value:
+    def embed(self, graph: GraphBuilder, token_ids: int, image: int | None) -> int:
         table = self.weights.linears[HEAD if self.weights.tied else EMBED_TOKENS]
         image_token = self.shape.image_token_id
         attributes = Embedding(
             table.format, self.shape.vocab_size, self.shape.hidden_size, image_token, int(image is not None)
         )
-        inputs = [token_ids, graph.table(table), table.scale]
+        inputs = [token_ids, graph.model.pack(table), table.scale]
         return graph.custom(attributes, inputs if image is None else [*inputs, image])
 
-    def block(self, graph: GraphBuilder, hidden: Value, positions: Value, layer: int, last_row_only: bool) -> Value:
+    def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int, last_row_only: bool) -> int:
         """Pre-norm block. With ``last_row_only`` nothing but K,V is computed for the rows before the last."""
         name, linears = f"{TEXT}.layers.{layer}", self.weights.linears
         qkv = graph.linear(self.norm(graph, hidden, f"{name}.input_layernorm"), self.qkv[layer])
         attended = graph.custom(self.attention(layer), [qkv, positions])
         if last_row_only:
-            attended, hidden = graph.last_row(attended), graph.last_row(hidden)
+            attended, hidden = graph.writer.last_row(attended), graph.writer.last_row(hidden)
         hidden = graph.linear(attended, linears[f"{name}.self_attn.o_proj"], residual=hidden)
         gate_up = graph.linear(self.norm(graph, hidden, f"{name}.post_attention_layernorm"), self.gate_up[layer])
         inner = graph.custom(SwiGlu(self.shape.intermediate_size), [gate_up])
@@ -83,6 +83,6 @@ class TextTemplate:
             scale=shape.head_dim**-0.5,
         )
 
-    def norm(self, graph: GraphBuilder, x: Value, name: str) -> Value:
+    def norm(self, graph: GraphBuilder, x: int, name: str) -> int:
         attributes = Norm(NormKind.RMS, self.shape.hidden_size, self.shape.epsilon)
         return graph.custom(attributes, [x, self.weights.tensor(f"{name}.weight")])

@@ -15,7 +15,7 @@ import numpy as np
 
 from custom_ops.spec import Activation, Attention, Norm, NormKind, TokenGather, TokenScatter
 from offline_compress.export.errors import ExportError
-from offline_compress.export.graph_builder import GraphBuilder, ModelBuilder, Value
+from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.weights import (
     CONNECTOR,
@@ -36,10 +36,10 @@ def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: Vis
     template = VisionTemplate(weights, shape, shallow_layers)
     for name in ("encode", "encode_shallow"):
         graph = model.graph(name)
-        patches = graph.input("patches", (None, shape.patch_values), np.float32)
-        positions = graph.input("positions", (None,), np.int32)
+        patches = graph.input("patches", (DYNAMIC, shape.patch_values), np.float32)
+        positions = graph.input("positions", (DYNAMIC,), np.int32)
         build = template.encode if name == "encode" else template.encode_shallow
-        graph.output("image_features", build(graph, patches, positions))
+        graph.finish(image_features=build(graph, patches, positions))
 
 
 class VisionTemplate:
@@ -54,29 +54,29 @@ class VisionTemplate:
             raise ExportError(f"{POSITION_EMBEDDING} has {len(self.position_table)} rows for {shape.tokens} patches")
         self.qkv = [weights.fused(vision_block_names(layer)[:3]) for layer in range(shape.layers)]
 
-    def encode(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+    def encode(self, graph: GraphBuilder, patches: int, positions: int) -> int:
         shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
         deep = self.blocks(graph, shallow, positions, self.shallow_layers, self.shape.layers)
-        residual = graph.subtract(deep, shallow)  # (A, D)
+        residual = graph.writer.sub(deep, shallow)  # (A, D)
         graph.custom(TokenScatter(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size), [residual, positions])
-        return self.finish(graph, deep, positions)
+        return self.features(graph, deep, positions)
 
-    def encode_shallow(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+    def encode_shallow(self, graph: GraphBuilder, patches: int, positions: int) -> int:
         shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
         gather = TokenGather(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size)
         residual = graph.custom(gather, [positions])  # (A, D)
-        return self.finish(graph, graph.add(shallow, residual), positions)
+        return self.features(graph, graph.writer.add(shallow, residual), positions)
 
-    def embed(self, graph: GraphBuilder, patches: Value, positions: Value) -> Value:
+    def embed(self, graph: GraphBuilder, patches: int, positions: int) -> int:
         position = graph.gather_rows(self.position_table, positions)  # (A, D)
         return graph.linear(patches, self.weights.linears[PATCH_EMBEDDING], residual=position)
 
-    def blocks(self, graph: GraphBuilder, hidden: Value, positions: Value, first: int, end: int) -> Value:
+    def blocks(self, graph: GraphBuilder, hidden: int, positions: int, first: int, end: int) -> int:
         for layer in range(first, end):
             hidden = self.block(graph, hidden, positions, layer)
         return hidden
 
-    def block(self, graph: GraphBuilder, hidden: Value, positions: Value, layer: int) -> Value:
+    def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int) -> int:
         """Pre-norm block: attention against the cached K,V of all tokens, then the MLP; both add to ``hidden``."""
         name, heads, linears = f"{VISION}.encoder.layers.{layer}", self.shape.heads, self.weights.linears
         qkv = graph.linear(self.norm(graph, hidden, f"{name}.layer_norm1"), self.qkv[layer])
@@ -89,15 +89,16 @@ class VisionTemplate:
         inner = graph.linear(normed, linears[f"{name}.mlp.fc1"], Activation.GELU_TANH)
         return graph.linear(inner, linears[f"{name}.mlp.fc2"], residual=hidden)
 
-    def finish(self, graph: GraphBuilder, hidden: Value, positions: Value) -> Value:
+    def features(self, graph: GraphBuilder, hidden: int, positions: int) -> int:
         """All tokens (N, D) -> image features (I, D_text)."""
         scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
         tokens = self.norm(graph, graph.custom(scatter, [hidden, positions]), f"{VISION}.post_layernorm")
         shuffled = graph.gather_rows(tokens, pixel_shuffle_rows(self.shape.grid, self.shape.scale_factor))
         width = self.shape.hidden_size * self.shape.scale_factor**2
-        return graph.linear(graph.reshape(shuffled, (self.shape.image_tokens, width)), self.weights.linears[CONNECTOR])
+        squares = graph.writer.reshape(shuffled, (self.shape.image_tokens, width))
+        return graph.linear(squares, self.weights.linears[CONNECTOR])
 
-    def norm(self, graph: GraphBuilder, x: Value, name: str) -> Value:
+    def norm(self, graph: GraphBuilder, x: int, name: str) -> int:
         attributes = Norm(NormKind.LAYER, self.shape.hidden_size, self.shape.epsilon)
         return graph.custom(attributes, [x, self.weights.tensor(f"{name}.weight"), self.weights.tensor(f"{name}.bias")])
 
