@@ -71,7 +71,7 @@ class CaptionPipeline:
         self.config = config or PipelineConfig()
         self.bundle = bundle
         self.counters = PipelineCounters()
-        self._grid = tuple(bundle.vision.grid)
+        self._grid = (bundle.vision.grid, bundle.vision.grid)
         sttf = self.config.sttf or SttfConfig.from_json(bundle.sttf)
         self._gate = Gate(sttf)
         self._watch = SceneWatch.of(sttf, self._grid, bundle.image.size)
@@ -95,10 +95,16 @@ class CaptionPipeline:
         self._last_branch = ""
 
     def _open_runtime(self, bundle) -> None:
-        from edge_vlm.runtime import TextDecoder, VisionEncoder  # LiteRT, only where it is needed
+        from edge_vlm.runtime.text_decoder import TextDecoder  # LiteRT: only where it is needed
+        from edge_vlm.runtime.vision_encoder import VisionEncoder
 
         self._encoder = self._encoder or VisionEncoder(bundle, threads=self.config.threads)
         self._decoder = self._decoder or TextDecoder(bundle, threads=self.config.threads)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of visual tokens: the grid on which events are to be counted."""
+        return self._grid
 
     @property
     def energy_source(self) -> str:
@@ -236,7 +242,7 @@ class CaptionPipeline:
             self.reset("encoder failed")  # its caches may be half written
             raise
         self._state.features = features
-        return encoder_macs(self.bundle.vision, len(positions), shallow)
+        return self.bundle.vision.encoder_macs(len(positions), shallow)
 
     def _caption_if_due(self, stamp_ns: int, clock: StageClock) -> tuple[bool, str]:
         state = self._state
@@ -251,8 +257,7 @@ class CaptionPipeline:
         generation = self._decoder.generate(state.features, self._question, self.config.max_new_tokens)
         clock.add("prefill", generation.prefill_ms)
         clock.add("decode", generation.decode_ms)
-        score = _geometric_mean(generation.token_probabilities)
-        self._caption = Caption(generation.text, score, len(generation.token_ids), stamp_ns)
+        self._caption = Caption(generation.text, generation.score, len(generation.token_ids), stamp_ns)
         state.caption_features = state.features.copy()
         self._caption_wanted = ""
         return True, reason
@@ -280,16 +285,3 @@ def _route_policy(bundle, config: PipelineConfig) -> RoutePolicy:
     hysteresis = getattr(router, "hysteresis", None) or HysteresisConfig()
     override = None if config.route == "auto" else config.route
     return RoutePolicy(router, override, hysteresis=BranchHysteresis(hysteresis))
-
-
-def encoder_macs(vision, tokens: int, shallow: bool) -> int:
-    """Multiply-accumulates of one encoder call for that many tokens; ``vision`` holds the bundle's figures."""
-    depth = vision.shallow_layers / vision.layers if shallow else 1.0
-    per_token = vision.shallow_macs_per_token if shallow else vision.encode_macs_per_token
-    attention = round(depth * vision.attention_macs_per_pair * tokens * vision.tokens)
-    return int(per_token * tokens + attention + vision.project_macs)
-
-
-def _geometric_mean(probabilities) -> float:
-    values = np.asarray(probabilities, np.float64)
-    return float(np.exp(np.log(np.maximum(values, 1e-12)).mean())) if values.size else 0.0

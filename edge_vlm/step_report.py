@@ -34,7 +34,7 @@ class StepReport:
     ``branch`` is one of reuse, shallow, sparse, full. ``tokens_computed`` of ``tokens_total`` visual tokens ran
     through the encoder. ``caption`` describes the frame at ``caption.stamp_ns``; ``caption_refreshed`` says that
     it was decoded in this step, ``staleness_ms`` how much older than this frame it is. ``stage_ms`` holds wall-clock
-    milliseconds per stage (change, route, encode, prefill, decode) and ``total_ms`` their frame's sum.
+    milliseconds per stage (resize, change, route, encode, prefill, decode) and ``total_ms`` their frame's sum.
     ``active`` bool (grid_rows, grid_cols): the patches that were computed.
     """
 

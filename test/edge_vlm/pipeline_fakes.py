@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edge_vlm.observation import Frame, Observation
+from edge_vlm.runtime.bundle import VisionInfo
 
 GRID = (14, 14)
 SIZE = 224
@@ -16,15 +17,16 @@ PERIOD_NS = 100_000_000
 
 
 def fake_bundle(sttf=None, router=None) -> SimpleNamespace:
-    vision = SimpleNamespace(
+    vision = VisionInfo(
         tokens=196,
-        grid=GRID,
+        grid=14,
+        hidden_size=192,
         layers=6,
         shallow_layers=2,
         image_tokens=49,
         encode_macs_per_token=1000,
         shallow_macs_per_token=400,
-        attention_macs_per_pair=6,
+        attention_macs_per_pair=1,
         project_macs=5000,
     )
     return SimpleNamespace(vision=vision, image=SimpleNamespace(size=SIZE, patch_size=16), sttf=sttf, router=router)
@@ -66,7 +68,7 @@ class FakeDecoder:
         return SimpleNamespace(
             text=f"scene {int(np.abs(image_features).sum() * 1e3)}",
             token_ids=[1, 2],
-            token_probabilities=[0.9, 0.4],
+            score=0.6,
             prefill_ms=1.0,
             decode_ms=2.0,
         )
