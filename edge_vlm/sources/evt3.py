@@ -103,16 +103,18 @@ class Evt3Decoder:
         """Time in us at each of the words ``at``, and whether it is known there."""
         state = self.state
         high, high_known = _held(code == TIME_HIGH, value, -1 if state.time_high is None else state.time_high)
+        is_low = code == TIME_LOW
         back = np.diff(high) < -_HIGH_TIME_JITTER
-        if state.time_high is None and len(back):
-            back[0] = False  # the first time of the stream is no wrap
+        if state.time_high is None:
+            is_low &= high_known > 0  # a low time says nothing before the first high time
+            back[:1] = False  # and the first high time is no wrap
         wraps = state.wraps + np.concatenate(([0], np.cumsum(back)))
-        low, low_known = _held(code == TIME_LOW, value, -1 if state.time_low is None else state.time_low)
+        low, low_known = _held(is_low, value, -1 if state.time_low is None else state.time_low)
         high_at, low_at = high_known[at], low_known[at]
         t_us = (wraps[high_at] << 24) | (high[high_at] << 12) | low[low_at]
         known = (high[high_at] >= 0) & (low[low_at] >= 0)
         state.time_high = int(high[-1]) if high[-1] >= 0 else None
-        state.time_low = int(low[-1]) if low[-1] >= 0 and state.time_high is not None else None
+        state.time_low = int(low[-1]) if low[-1] >= 0 else None
         state.wraps = int(wraps[-1])
         return t_us, known
 

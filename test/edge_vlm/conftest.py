@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE, typestore
 from edge_vlm.step_report import Caption, Energy, StepReport
 
 SECOND = 1_000_000_000
+
+settings.register_profile("repeatable", derandomize=True, database=None)  # the same cases everywhere, no files
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -209,20 +210,33 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_real_interrupt_of_a_real_process(tmp_path, messages, kind):
+def start(tmp_path, messages, out, **options) -> subprocess.Popen:
+    """A replay of 400 frames in a process of its own."""
     stamps = [SECOND * n for n in range(1, 400)]
     folder = messages.write(tmp_path / "bag", [("/image", s, messages.image(s)) for s in stamps])
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "replay", str(folder), "--out", str(out)],
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SCRIPT.format(tests=str(Path(__file__).parent)),
+            "replay",
+            str(folder),
+            "--out",
+            str(out),
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_interrupt_of_a_real_process(tmp_path, messages, kind):
+    out = tmp_path / "out"
+    process = start(tmp_path, messages, out)
     lines = out / "captions.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
@@ -237,6 +251,23 @@ def test_a_real_interrupt_of_a_real_process(tmp_path, messages, kind):
     assert json.loads((out / "summary.json").read_text())["frames"] == len(records)
     assert (out / "captions.mcap").read_bytes().endswith(b"\x89MCAP0\r\n")
     assert sorted(path.name for path in out.iterdir()) == ["captions.jsonl", "captions.mcap", "summary.json"]
+
+
+@pytest.mark.parametrize("limit_bytes", [100, 5000, 20_000])
+def test_a_process_that_may_write_no_more(tmp_path, messages, limit_bytes):
+    """As on a full disk: from some byte on the system refuses every write."""
+    limit = (limit_bytes, limit_bytes)
+    out = tmp_path / "out"
+    process = start(tmp_path, messages, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "cannot write" in error
+    assert "remedy:" in error
+    assert "Traceback" not in error
+    lines = (out / "captions.jsonl").read_bytes()
+    assert all(json.loads(line)["frame"] == number for number, line in enumerate(lines.splitlines()))
+    assert not lines or lines.endswith(b"\n")
+    assert [path.name for path in out.iterdir()] == ["captions.jsonl"]
 
 
 def test_a_missing_package_is_named(monkeypatch, capsys):

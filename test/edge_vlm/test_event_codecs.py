@@ -65,7 +65,7 @@ def slow_evt3(words: list[int], width: int, height: int) -> tuple[list[tuple], i
                         outside += put(base + bit, polarity)
                 base += size
         elif code == 6:
-            low = value
+            low = value if high is not None else None
         elif code == 8:
             if high is not None and high - value > 10:
                 wraps += 1
@@ -103,7 +103,8 @@ def test_evt3_round_trip(steps, start):
     events = events_of(start + np.cumsum(steps))
     decoded, outside = Evt3Decoder(WIDTH, HEIGHT).decode(encode_evt3(events))
     assert outside == 0
-    same_start = [(t - start // (1 << 24) * (1 << 24), x, y, p) for t, x, y, p in tuples(events)]
+    wraps = int(events.t_us[0]) >> 24 << 24  # a stream's time counts from its first packet's last wrap
+    same_start = [(t - wraps, x, y, p) for t, x, y, p in tuples(events)]
     assert sorted(tuples(decoded)) == sorted(same_start)
 
 
