@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of several layers share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float bundle of the tiny model. Read only: copy it before you damage it."""
+    from tiny_model import random_weights, write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("tiny") / "bundle", random_weights())
