@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle is worth, through its .tflite graphs as on board: captions, perplexity, bytes, memory, speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge_vlm.runtime.bundle import Bundle
+from edge_vlm.runtime.text_decoder import TextDecoder
+from edge_vlm.runtime.vision_encoder import VisionEncoder
+from offline_compress.evaluate.footprint import EvaluationError, Footprint, measure_footprint
+
+FOOTPRINT_FRAMES = 20
+
+Metrics = Callable[[Sequence[str], Sequence[Sequence[str]]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image uint8 (height, width, 3) RGB and the captions that describe it."""
+
+    image_rgb: np.ndarray
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BundleEvaluation:
+    """``perplexity`` over all reference tokens with their end markers; ``metrics`` of the greedy captions."""
+
+    path: str
+    name: str
+    variant: str
+    bundle_bytes: int
+    weight_bytes: int
+    footprint: Footprint
+    perplexity: float
+    metrics: dict[str, float]
+    samples: int
+    captions: tuple[str, ...] = field(repr=False, default=())
+
+    def to_json(self) -> dict:
+        return {**asdict(self), "captions": list(self.captions)}
+
+
+def evaluate_bundle(
+    path: Path | str, samples: Sequence[Sample], metrics: Metrics, progress: Callable[[int], None] = lambda done: None
+) -> BundleEvaluation:
+    """Evaluate one bundle. Speed and memory come from a fresh process, before this one loads it.
+
+    Raises BundleError or EvaluationError that names the bundle.
+    """
+    if not samples:
+        raise EvaluationError(f"{path}: nothing to evaluate on", "give at least one image with captions")
+    bundle = Bundle.load(path)
+    footprint = measure_footprint(path, [sample.image_rgb for sample in samples[:FOOTPRINT_FRAMES]])
+    captions, perplexity = caption_and_score(bundle, samples, progress)
+    return BundleEvaluation(
+        path=str(path),
+        name=bundle.info.name,
+        variant=bundle.info.variant,
+        bundle_bytes=sum(file.stat().st_size for file in Path(path).iterdir() if file.is_file()),
+        weight_bytes=bundle.info.weight_bytes,
+        footprint=footprint,
+        perplexity=round(perplexity, 5),
+        metrics={
+            key: round(float(value), 5)
+            for key, value in metrics(captions, [sample.references for sample in samples]).items()
+        },
+        samples=len(samples),
+        captions=tuple(captions),
+    )
+
+
+def caption_and_score(
+    bundle: Bundle, samples: Iterable[Sample], progress: Callable[[int], None]
+) -> tuple[list[str], float]:
+    """Greedy captions, and the perplexity of all references."""
+    encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
+    captions, total, count = [], 0.0, 0
+    for index, sample in enumerate(samples):
+        features, _ = encode_image(encoder, sample.image_rgb)
+        captions.append(decoder.generate(features).text)
+        for reference in sample.references:
+            scores = decoder.score(features, reference)
+            total, count = total + float(scores.sum()), count + len(scores)
+        progress(index + 1)
+    return captions, float(np.exp(-total / max(1, count)))
+
+
+def encode_image(encoder: VisionEncoder, image_rgb: np.ndarray) -> tuple[np.ndarray, float]:
+    """Features of a whole image, computed anew, and the milliseconds of preprocessing and encoding."""
+    start = time.perf_counter()
+    encoder.reset()
+    features = encoder.encode(encoder.preprocess(image_rgb), np.arange(encoder.info.vision.tokens, dtype=np.int32))
+    return features, 1e3 * (time.perf_counter() - start)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's comparison: original, ternary, binary side by side; as a table, JSON and a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from edge_vlm.files import write_bytes, write_json
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation
+
+JSON_NAME, PICTURE_NAME = "comparison.json", "comparison.png"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity: how it is read and shown; ``lower`` says which way is better."""
+
+    title: str
+    unit: str
+    value: Callable[[BundleEvaluation], float]
+    digits: int
+    lower: bool
+
+
+COLUMNS = (
+    Column("weights", "MB", lambda row: row.weight_bytes / 1e6, 2, True),
+    Column("memory", "MB", lambda row: row.footprint.model_mb, 1, True),
+    Column("encode", "ms", lambda row: row.footprint.encode_ms, 1, True),
+    Column("prefill", "ms", lambda row: row.footprint.prefill_ms, 1, True),
+    Column("decode", "tokens/s", lambda row: row.footprint.tokens_per_second, 0, False),
+    Column("perplexity", "", lambda row: row.perplexity, 3, True),
+)
+DRAWN = ("weights", "memory", "encode", "decode", "perplexity", "CIDEr")
+
+
+def columns_of(rows: Sequence[BundleEvaluation]) -> tuple[Column, ...]:
+    """The fixed columns, then every caption metric that all bundles have."""
+    shared = [key for key in rows[0].metrics if all(key in row.metrics for row in rows)] if rows else []
+    return COLUMNS + tuple(Column(key, "", lambda row, key=key: row.metrics[key], 3, False) for key in shared)
+
+
+def comparison_table(rows: Sequence[BundleEvaluation]) -> Table:
+    """One line per bundle; the first is the reference of the ratios behind each figure."""
+    table = Table(title=f"{len(rows)} bundles, {rows[0].samples} images, through the .tflite graphs" if rows else None)
+    table.add_column("bundle")
+    columns = columns_of(rows)
+    for column in columns:
+        table.add_column(column.title + (f"\n{column.unit}" if column.unit else ""), justify="right")
+    for row in rows:
+        cells = [cell(column, row, rows[0]) for column in columns]
+        table.add_row(f"{row.name}\n{row.variant}", *cells)
+    return table
+
+
+def cell(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> str:
+    shown, factor = f"{column.value(row):.{column.digits}f}", ratio(column, row, reference)
+    return shown if row is reference or factor is None else f"{shown}\n{factor:.3g}x"
+
+
+def comparison_json(rows: Sequence[BundleEvaluation]) -> dict:
+    """``rows`` in full, and per bundle the ratio of every quantity to the first bundle's."""
+    columns = columns_of(rows)
+    ratios = [{column.title: ratio(column, row, rows[0]) for column in columns} for row in rows]
+    return {"reference": rows[0].variant, "rows": [row.to_json() for row in rows], "ratios": ratios}
+
+
+def ratio(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> float | None:
+    """None where the reference is zero."""
+    first = column.value(reference)
+    return round(column.value(row) / first, 5) if first else None
+
+
+def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
+    """One bar chart per quantity, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    columns = [column for column in columns_of(rows) if column.title in DRAWN]
+    figure, axes = pyplot.subplots(1, len(columns), figsize=(2.4 * len(columns), 3.0), squeeze=False)
+    colours = pyplot.get_cmap("tab10").colors
+    for axis, column in zip(axes[0], columns, strict=True):
+        values = [column.value(row) for row in rows]
+        bars = axis.bar([row.variant for row in rows], values, color=colours[: len(rows)])
+        axis.bar_label(bars, fmt=f"%.{column.digits}f", fontsize=8)
+        direction = "lower is better" if column.lower else "higher is better"
+        axis.set_title(f"{column.title} {f'({column.unit})' if column.unit else ''}\n{direction}", fontsize=9)
+        axis.tick_params(axis="x", labelrotation=30, labelsize=8)
+        axis.tick_params(axis="y", labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(y=0.15)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def write_comparison(rows: Sequence[BundleEvaluation], out: Path) -> None:
+    """comparison.json and comparison.png in the folder ``out``. Raises OutputError."""
+    Path(out).mkdir(parents=True, exist_ok=True)
+    write_json(Path(out) / JSON_NAME, comparison_json(rows))
+    write_bytes(Path(out) / PICTURE_NAME, comparison_picture(rows))

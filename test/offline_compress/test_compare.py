@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of bundles: ratios, table, files."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
+from offline_compress.evaluate.compare import comparison_json, comparison_table, write_comparison
+from offline_compress.evaluate.footprint import EvaluationError, Footprint
+
+FOOTPRINT = Footprint(30.0, 120.0, 130.0, 8.0, 4.0, 500.0, 70, 20)
+ORIGINAL = BundleEvaluation("o", "demo", "original", 22_100_000, 22_000_000, FOOTPRINT, 1.5, {"CIDEr": 2.5}, 4, ("a",))
+TERNARY = replace(
+    ORIGINAL,
+    variant="ternary",
+    weight_bytes=2_750_000,
+    footprint=replace(FOOTPRINT, model_mb=6.0, tokens_per_second=1000.0),
+    perplexity=1.6,
+    metrics={"CIDEr": 2.4, "BLEU-4": 0.5},
+)
+
+
+def test_ratios_are_to_the_first_bundle():
+    result = comparison_json([ORIGINAL, TERNARY])
+    assert set(result["ratios"][0].values()) == {1.0}
+    assert result["ratios"][1]["weights"] == 0.125
+    assert result["ratios"][1]["decode"] == 2
+    assert result["ratios"][1]["CIDEr"] == pytest.approx(0.96)
+    assert "BLEU-4" not in result["ratios"][1]  # not measured for both
+
+
+def test_table_shows_every_bundle_and_its_ratio():
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(comparison_table([ORIGINAL, TERNARY]))
+    text = console.export_text()
+    assert "original" in text and "ternary" in text
+    assert "22.00" in text and "2.75" in text and "0.125x" in text
+
+
+def test_files_are_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_comparison([ORIGINAL, TERNARY], tmp_path / "out")
+    assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["rows"][1]["footprint"]["model_mb"] == 6.0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["comparison.json", "comparison.png"]
+
+
+def test_nothing_to_evaluate_on_is_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="nothing to evaluate on"):
+        evaluate_bundle(tmp_path, [], lambda captions, references: {})
