@@ -47,7 +47,7 @@ def _at_least_one(text: str) -> int:
 
 
 def open_pipeline(args: argparse.Namespace):
-    """The pipeline as the options want it: (pipeline, grid of visual tokens).
+    """The pipeline as the options want it.
 
     Raises:
         BundleError: the bundle is missing, damaged or not one of ours.
@@ -57,8 +57,7 @@ def open_pipeline(args: argparse.Namespace):
 
     bundle = Bundle.load(args.bundle or default_bundle_path())
     config = PipelineConfig(reuse=args.reuse == "on", route=args.route, question=args.prompt, threads=args.threads)
-    side = bundle.info.vision.grid
-    return CaptionPipeline(bundle, config), (side, side)
+    return CaptionPipeline(bundle, config)
 
 
 def open_display(args: argparse.Namespace):

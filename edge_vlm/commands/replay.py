@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    pipeline, grid = open_pipeline(args)
+    pipeline = open_pipeline(args)
     try:
         if args.event_frames is not None:
-            source = open_event_frames(args.bag, args.event_frames, args.event_topic, grid)
+            source = open_event_frames(args.bag, args.event_frames, args.event_topic, pipeline.grid)
         else:
-            source = open_bag(args.bag, args.image_topic, args.event_topic, grid)
+            source = open_bag(args.bag, args.image_topic, args.event_topic, pipeline.grid)
         try:
             output = OutputFolder(args.out) if args.out is not None else None
             result = run_source(source, pipeline, open_display(args), output, args.max_frames)

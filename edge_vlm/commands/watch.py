@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     source = open_video(args.video)
     try:
-        pipeline, _ = open_pipeline(args)
+        pipeline = open_pipeline(args)
         try:
             output = OutputFolder(args.out) if args.out is not None else None
             result = run_source(source, pipeline, open_display(args), output, args.max_frames)

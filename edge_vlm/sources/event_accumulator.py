@@ -82,15 +82,17 @@ class EventAccumulator:
         """``packets`` are missing from the sequence."""
         self._lost += packets
 
-    def take(self) -> EventWindow:
-        """The window so far; the next one begins."""
+    def take(self, duration_us: int | None = None) -> EventWindow:
+        """The window so far; the next one begins. ``duration_us``: how long it was, where the caller knows it from
+        its frames; else the time from its first to its last event, which is too short where events are few."""
         self._flush()
+        span_us = 0 if self._first_us is None else self._last_us - self._first_us
         counts, hot = self._patches()
         per_patch = 0.0 if self._counts is None else self._counts.size / (self.grid[0] * self.grid[1])
         window = EventWindow(
             counts=counts,
             total=int(counts.sum()),
-            duration_us=0 if self._first_us is None else self._last_us - self._first_us,
+            duration_us=span_us if duration_us is None else duration_us,
             outside=self._outside,
             hot_pixels=hot,
             lost=self._lost,

@@ -116,4 +116,4 @@ class EventFrameSource:
         self.counts.images += 1
         self.counts.frames += 1
         self.counts.follow_events(self.intake)
-        yield Observation(Frame(stamp_ns, image, "events"), self.intake.take())
+        yield Observation(Frame(stamp_ns, image, "events"), self.intake.take(self.interval_ns // 1000))

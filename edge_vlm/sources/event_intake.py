@@ -61,9 +61,9 @@ class EventIntake:
         self.first_error = self.first_error or error
         self.accumulator.add_lost(1)
 
-    def take(self) -> EventWindow:
-        """The events since the last call."""
-        window = self.accumulator.take()
+    def take(self, duration_us: int | None = None) -> EventWindow:
+        """The events since the last call, and how long that was where the caller knows."""
+        window = self.accumulator.take(duration_us)
         self.overloads += window.overload
         return window
 

@@ -115,7 +115,7 @@ class BagSource:
         self._say_stamps()
         if self.stamps.jumped_back:
             self.intake.reset()
-        events = self.intake.take() if self.topics.events else None
+        events = self.intake.take(self._interval_us()) if self.topics.events else None
         self.counts.frames += 1
         self._count_events()
         return Observation(Frame(stamp_ns, image, image_message.header.frame_id), events)
@@ -126,6 +126,10 @@ class BagSource:
         return decode_image(
             message.encoding, message.height, message.width, message.step, message.is_bigendian, message.data
         )
+
+    def _interval_us(self) -> int | None:
+        """Since the frame before; None where equal stamps say nothing."""
+        return self.stamps.interval_us or None
 
     def _count_events(self) -> None:
         if self.intake.dropped and not self.counts.event_packets_undecodable:

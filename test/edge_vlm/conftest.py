@@ -77,6 +77,8 @@ class FakePipeline:
     ``fail`` maps frame numbers to what ``step`` raises there.
     """
 
+    grid = (14, 14)
+
     def __init__(self, every: int = 3, fail: dict | None = None) -> None:
         self.every, self.fail = every, fail or {}
         self.steps = 0
@@ -87,7 +89,7 @@ class FakePipeline:
         self.steps += 1
         if number in self.fail:
             raise self.fail[number]
-        active = np.zeros((14, 14), bool)
+        active = np.zeros(self.grid, bool)
         active[:, : number % 14] = True
         stamp_ns = observation.stamp_ns
         return StepReport(

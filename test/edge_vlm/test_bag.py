@@ -60,6 +60,7 @@ def test_images_and_events_of_folders_and_bare_files(tmp_path, messages, storage
     observations = list(source)
     assert [o.stamp_ns for o in observations] == STAMPS
     assert [o.events.total for o in observations] == [20] * 6
+    assert [o.events.duration_us for o in observations] == [19] + [1_000_000] * 5  # the first by its events alone
     assert observations[2].frame.image.shape == (12, 16, 3)
     assert observations[2].frame.frame_id == "camera"
     assert source.counts.images == source.counts.frames == source.expected_frames == 6

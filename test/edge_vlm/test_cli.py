@@ -28,7 +28,7 @@ def with_pipeline(monkeypatch, fake_pipeline):
     def use(**settings):
         def open_pipeline(args):
             opened.append(fake_pipeline(**settings))
-            return opened[-1], (14, 14)
+            return opened[-1]
 
         monkeypatch.setattr(replay, "open_pipeline", open_pipeline)
         monkeypatch.setattr(watch, "open_pipeline", open_pipeline)
@@ -174,26 +174,16 @@ def test_options_reach_the_pipeline(monkeypatch, tmp_path):
     made = {}
 
     class Bundle:
-        class info:
-            class vision:
-                grid = 14
-
         @classmethod
         def load(cls, path):
             made["path"] = path
             return cls
 
     monkeypatch.setattr("edge_vlm.runtime.bundle.Bundle", Bundle)
-    monkeypatch.setattr("edge_vlm.pipeline.CaptionPipeline", lambda bundle, config: (bundle, config))
+    monkeypatch.setattr("edge_vlm.pipeline.CaptionPipeline", lambda bundle, config: config)
     args.bundle = tmp_path
-    (_, config), grid = captioning.open_pipeline(args)
-    assert (config.reuse, config.route, config.question, grid, made["path"]) == (
-        False,
-        "full",
-        "What?",
-        (14, 14),
-        tmp_path,
-    )
+    config = captioning.open_pipeline(args)
+    assert (config.reuse, config.route, config.question, made["path"]) == (False, "full", "What?", tmp_path)
 
 
 SCRIPT = """
@@ -204,7 +194,7 @@ class Slow(conftest.FakePipeline):
     def step(self, observation):
         time.sleep(0.05)
         return super().step(observation)
-replay.open_pipeline = lambda args: (Slow(), (14, 14))
+replay.open_pipeline = lambda args: Slow()
 from edge_vlm.cli import main
 sys.exit(main(sys.argv[1:]))
 """
