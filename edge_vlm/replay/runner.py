@@ -70,6 +70,10 @@ def run(
         error = ended
     except KeyboardInterrupt:
         interrupted = True
+    except BaseException:  # a fault of ours, or the reader of our pipe has gone: nothing half-written stays
+        if output is not None:
+            output.abandon()
+        raise
     summary.wall_s = time.perf_counter() - started_s
     cause = INTERRUPTED if interrupted else error.what if error else ""
     document = summary.to_json(source.name, source.counts, cause)

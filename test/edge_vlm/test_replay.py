@@ -154,6 +154,14 @@ def test_an_interrupt_or_error_keeps_everything_done_until_then(bag, tmp_path, f
     assert display.rows["frames"].startswith("4 captioned")
 
 
+@pytest.mark.parametrize("cause", [SystemExit(1), ZeroDivisionError()])
+def test_anything_else_that_ends_a_run_leaves_nothing_half_written(bag, tmp_path, fake_pipeline, cause):
+    with pytest.raises(type(cause)):
+        replay(bag, fake_pipeline(fail={4: cause}), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["captions.jsonl"]
+    assert len(lines(tmp_path / "out")) == 4
+
+
 def test_an_interrupt_while_a_frame_is_written_waits_for_it(bag, tmp_path, fake_pipeline, monkeypatch):
     real_add = OutputFolder.add
 
