@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-vlm-compress train-router``: calibrate the token gate of a bundle and train its router."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edge_vlm.errors import InputError
+from edge_vlm.files import write_json
+from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle
+from edge_vlm.runtime.text_decoder import TextDecoder
+from edge_vlm.runtime.vision_encoder import VisionEncoder
+from edge_vlm.sttf import SttfConfig
+from offline_compress.train.router import RouterConfig, RouterReport, train_router
+from offline_compress.train.router_calibration import Calibration, calibrate
+from offline_compress.train.router_clips import render_clip
+from offline_compress.train.router_oracle import encode_whole, trials_of_clip
+
+HELP = "calibrate the token gate of a bundle and train its router on rendered clips"
+_CALIBRATION_CLIPS = 8
+_SEED_STRIDE = 100_003
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; its bundle.json is replaced")
+    parser.add_argument(
+        "--clips", type=int, default=40, help="rendered clips of about 30 frames (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of clips and training (default: %(default)s)")
+    parser.add_argument(
+        "--tolerance", type=float, help="distance from full recomputation allowed (default: calibrated)"
+    )
+    parser.add_argument("--threads", type=int, help="inference threads (default: one per core)")
+
+
+def run(args: argparse.Namespace) -> int:
+    bundle = Bundle.load(args.bundle)
+    with _progress() as progress:
+        calibration, trials = _collect(bundle, args, progress)
+    tolerance = args.tolerance or calibration.tolerance
+    try:
+        router, report = train_router(trials, RouterConfig(tolerance=tolerance, seed=args.seed))
+    except ValueError as error:
+        raise InputError(str(error), "raise --clips") from error
+    training = {"seed": args.seed, "clips": args.clips, **report.to_json()}
+    _write(bundle, calibration.sttf.to_json(), {**router.to_json(), "training": training})
+    _print(bundle, calibration, report)
+    return 0
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True
+    )
+
+
+def _collect(bundle: Bundle, args: argparse.Namespace, progress: Progress):
+    """Clips rendered and encoded whole, the gate calibrated on some of them, and all branches tried on all."""
+    vision, size = bundle.vision, bundle.image.size
+    encoder = VisionEncoder(bundle, threads=args.threads)
+    decoder = TextDecoder(bundle, threads=args.threads)
+    clips = [
+        encode_whole(encoder, render_clip(args.seed * _SEED_STRIDE + index), vision.tokens)
+        for index in progress.track(range(args.clips), description="render and encode")
+    ]
+    task = progress.add_task("calibrate the gate", total=None)
+    calibration = calibrate(encoder, clips[:_CALIBRATION_CLIPS], SttfConfig(), (vision.grid, vision.grid), size)
+    progress.update(task, total=1, completed=1)
+    trials = []
+    for index, clip in enumerate(progress.track(clips, description="try the branches")):
+        trials += trials_of_clip(
+            encoder, clip, index, calibration.sttf, vision, size, lambda features: decoder.generate(features).score
+        )
+    return calibration, trials
+
+
+def _write(bundle: Bundle, sttf: dict, router: dict) -> None:
+    """bundle.json anew, all else in it kept; it is the one file that carries no checksum."""
+    path = bundle.file(BUNDLE_JSON)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["sttf"], values["router"] = sttf, router
+    write_json(path, values)
+
+
+def _print(bundle: Bundle, calibration: Calibration, report: RouterReport) -> None:
+    table = Table(title=f"{bundle.info.name}: token gate and router", show_header=False)
+    rows = [
+        ("features moved by noise alone (p95)", f"{calibration.noise_distance:.3f}"),
+        ("tolerance", f"{report.tolerance:.3f}"),
+        ("gate thresholds on / off", f"{calibration.sttf.threshold_on} / {calibration.sttf.threshold_off}"),
+        ("new caption from a scene distance of", f"{calibration.sttf.scene_distance:.3f}"),
+        ("tokens computed by the gate alone", f"{100 * calibration.quality.token_share:.1f} %"),
+        ("frames with a choice, held out", f"{report.trials}, {report.held_out_trials}"),
+        ("held out: agrees with the oracle", f"{100 * report.agreement:.1f} %"),
+        ("held out: within tolerance", f"{100 * report.within_tolerance:.1f} %"),
+        ("held out: cost, oracle's cost", f"{100 * report.cost:.1f} %, {100 * report.oracle_cost:.1f} % of full"),
+        ("held out: branches", _percent(report.branch_share)),
+        ("held out: oracle's branches", _percent(report.label_share)),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _percent(shares: dict[str, float]) -> str:
+    return ", ".join(f"{branch} {100 * share:.0f} %" for branch, share in shares.items())

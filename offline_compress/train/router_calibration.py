@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets the gate's thresholds for one encoder, from what its features do when nothing changes, and when much does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_vlm.sttf import SttfConfig
+from edge_vlm.sttf.fusion import scene_distance
+from offline_compress.train.router_oracle import EncodedFrame, Encoder, GateQuality, gate_quality
+
+_THRESHOLDS = (8.0, 6.0, 4.5, 3.0, 2.0)
+_NOISE_QUANTILE = 0.95
+_TOLERANCE_OVER_NOISE, _CAPTION_OVER_NOISE = 2.0, 3.0
+_MIN_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``noise_distance``: 95th percentile of the scene distance of two frames that show the same; ``tolerance`` of
+    reused features; the settings that follow, and what the gate gives with them."""
+
+    noise_distance: float
+    tolerance: float
+    sttf: SttfConfig
+    quality: GateQuality
+
+
+def noise_distance(clips: Sequence[Sequence[EncodedFrame]]) -> float:
+    """How far sensor noise alone moves the features of a whole encode. 0 where no two frames show the same."""
+    distances = [
+        scene_distance(before.dense, after.dense)
+        for clip in clips
+        for before, after in zip(clip, clip[1:], strict=False)
+        if after.still
+    ]
+    return float(np.quantile(distances, _NOISE_QUANTILE)) if distances else 0.0
+
+
+def calibrate(
+    encoder: Encoder, clips: Sequence[Sequence[EncodedFrame]], base: SttfConfig, grid: tuple[int, int], size: int
+) -> Calibration:
+    """The highest thresholds at which reused features stay within the tolerance in 95 % of the frames."""
+    noise = noise_distance(clips)
+    tolerance = max(_MIN_TOLERANCE, _TOLERANCE_OVER_NOISE * noise)
+    captions = max(2 * _MIN_TOLERANCE, _CAPTION_OVER_NOISE * noise)
+    for threshold in _THRESHOLDS:
+        config = replace(
+            base, threshold_on=threshold, threshold_off=round(threshold * 2 / 3, 2), scene_distance=round(captions, 3)
+        )
+        quality = gate_quality(encoder, clips, config, grid, size)
+        if np.quantile(quality.errors, _NOISE_QUANTILE) <= tolerance:
+            break
+    return Calibration(noise, tolerance, config, quality)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each branch of the encoder would have given: the facts that the router learns from.
+
+Gate and encoder run over clips as they do on board. Where the router would have a choice, every branch is tried on the
+same caches and its image features are compared with those of a whole encode. A shallow pass is tried first: the
+full-depth pass over the same tokens after it overwrites all that it wrote, and the caches are as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edge_vlm.anc import SceneFeatures, scene_features
+from edge_vlm.runtime.bundle import VisionInfo
+from edge_vlm.sttf import Gate, SttfConfig, TokenState
+from edge_vlm.sttf.fusion import scene_distance
+from edge_vlm.sttf.scene_watch import SceneWatch
+from offline_compress.train.router_clips import ClipFrame
+
+_SKIP_SHARE = 0.25  # frames left out now and then, so that larger changes and older caches occur
+_CONFIDENCE_EVERY = 8
+
+
+class Encoder(Protocol):
+    """``edge_vlm.runtime.VisionEncoder``, or a fake."""
+
+    def resize(self, image: np.ndarray) -> np.ndarray: ...
+
+    def patchify(self, resized: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray: ...
+
+    def encode(self, patches: np.ndarray, positions: np.ndarray, shallow: bool = False) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame at the encoder's size, with its image features by a whole encode ``(image_tokens, dim)``.
+
+    ``still``: nothing but noise differs from the frame before.
+    """
+
+    stamp_ns: int
+    resized: np.ndarray
+    dense: np.ndarray
+    still: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One frame in which the router had a choice.
+
+    ``errors (4,)``: scene distance of each branch's features from the dense ones; ``costs (4,)``: multiply-accumulates
+    of the branch over those of a whole encode. Both in the order of ``BRANCHES``. ``clip``: which clip it is from.
+    """
+
+    clip: int
+    features: SceneFeatures
+    errors: np.ndarray
+    costs: np.ndarray
+
+
+@dataclass(frozen=True)
+class GateQuality:
+    """What a gate's settings give with full-depth refreshes alone: errors per frame, and tokens computed of all."""
+
+    errors: np.ndarray
+    token_share: float
+
+
+def encode_whole(encoder: Encoder, clip: Iterable[ClipFrame], tokens: int) -> list[EncodedFrame]:
+    """Every frame of a clip encoded whole."""
+    everything = np.arange(tokens, dtype=np.int32)
+    frames = []
+    for frame in clip:
+        resized = encoder.resize(frame.image)
+        dense = np.array(encoder.encode(encoder.patchify(resized), everything))
+        frames.append(EncodedFrame(frame.stamp_ns, resized, dense, frame.still))
+    return frames
+
+
+class _Rollout:
+    """The gate's side of one clip on board, with the caches of ``encoder``."""
+
+    def __init__(self, encoder: Encoder, config: SttfConfig, grid: tuple[int, int], size: int) -> None:
+        self.encoder, self.gate = encoder, Gate(config)
+        self.state = TokenState.of(grid)
+        self.watch = SceneWatch.of(config, grid, size)
+
+    def look(self, frame: EncodedFrame):
+        glance = self.watch.look(frame.resized, None, self.state)
+        return glance, self.gate.decide(glance.scores, self.state, frame.stamp_ns)
+
+    def encode(self, frame: EncodedFrame, tokens: np.ndarray, shallow: bool = False) -> np.ndarray:
+        positions = np.flatnonzero(tokens).astype(np.int32)
+        return np.array(self.encoder.encode(self.encoder.patchify(frame.resized, positions), positions, shallow))
+
+    def refresh(self, frame: EncodedFrame, glance, decision, features: np.ndarray) -> None:
+        self.state.features = features
+        self.state.refresh(decision.active, glance.descriptors, glance.light, frame.stamp_ns)
+        self.state.observe(decision.changed, decision.due)
+
+
+def gate_quality(
+    encoder: Encoder, clips: Sequence[Sequence[EncodedFrame]], config: SttfConfig, grid: tuple[int, int], size: int
+) -> GateQuality:
+    """Errors of the gate with these settings over encoded clips, whenever something was reused."""
+    errors: list[float] = []
+    computed = frames = 0
+    for clip in clips:
+        rollout = _Rollout(encoder, config, grid, size)
+        for frame in clip:
+            glance, decision = rollout.look(frame)
+            features = rollout.state.features
+            if decision.active.any():
+                features = rollout.encode(frame, decision.active)
+            rollout.refresh(frame, glance, decision, features)
+            computed, frames = computed + int(decision.active.sum()), frames + 1
+            errors.append(scene_distance(frame.dense, features))
+    return GateQuality(np.array(errors), computed / (frames * grid[0] * grid[1]))
+
+
+def trials_of_clip(
+    encoder: Encoder,
+    clip: Sequence[EncodedFrame],
+    index: int,
+    config: SttfConfig,
+    vision: VisionInfo,
+    size: int,
+    confidence: Callable[[np.ndarray], float],
+) -> list[Trial]:
+    """All branches, at every frame of the clip where there is a choice. ``confidence`` scores a caption of features."""
+    rng = np.random.default_rng([index, 5])
+    rollout = _Rollout(encoder, config, (vision.grid, vision.grid), size)
+    trials = []
+    score = 1.0
+    for number, frame in enumerate(clip):
+        if number % _CONFIDENCE_EVERY == 0:
+            score = confidence(frame.dense)
+        elif rng.random() < _SKIP_SHARE:
+            continue
+        glance, decision = rollout.look(frame)
+        state, active = rollout.state, decision.active
+        features = state.features
+        if active.any():
+            choice = not decision.keyframe and not decision.deep_only
+            shallow = rollout.encode(frame, active, shallow=True) if choice else None
+            before, features = features, rollout.encode(frame, active)
+            if choice:
+                errors = [scene_distance(frame.dense, result) for result in (before, shallow, features)]
+                trials.append(_trial(index, glance, active, state, score, errors, vision))
+        rollout.refresh(frame, glance, decision, features)
+    return trials
+
+
+def _trial(index: int, glance, active, state, score: float, errors: list[float], vision: VisionInfo) -> Trial:
+    features = scene_features(
+        active=active,
+        scores=glance.scores,
+        luma=glance.luma,
+        events_per_patch_s=glance.events_per_patch_s,
+        ego_shift_px=glance.shift.magnitude_px,
+        caption_confidence=score,
+        frames_since_full=state.frames_since_full,
+        shallow=state.shallow,
+    )
+    tokens = int(active.sum())
+    macs = (0, vision.encoder_macs(tokens, True), vision.encoder_macs(tokens), vision.encoder_macs(vision.tokens))
+    return Trial(index, features, np.array([*errors, 0.0], np.float32), np.array(macs, np.float32) / macs[-1])
