@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from edge_vlm.sources.bag_storage import TopicInfo
 from edge_vlm.sources.message_types import EVENT_TYPES, IMAGE_TYPES
 
 NO_EVENTS = "none"
+_NOT_COLOUR = re.compile(r"depth|disparity|infra", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,16 @@ def _named(path: Path, topics: Mapping[str, TopicInfo], name: str | None, types:
 
 
 def _found(topics: Mapping[str, TopicInfo], types: tuple, kind: str, said: list[str]) -> TopicInfo | None:
-    """The topic of these types with the most messages; the first by name where several have as many."""
+    """The topic of these types with the most messages; the first by name where several have as many.
+
+    Depth and infrared pictures are only taken where there is nothing else.
+    """
     candidates = sorted(
-        (t for t in topics.values() if t.message_type in types and t.message_count), key=lambda t: t.name
+        (topic for topic in topics.values() if topic.message_type in types and topic.message_count),
+        key=lambda topic: (bool(_NOT_COLOUR.search(topic.name)), -topic.message_count, topic.name),
     )
     if not candidates:
         return None
-    chosen = max(candidates, key=lambda t: t.message_count or 0)
-    others = [t.name for t in candidates if t is not chosen]
-    if others:
-        said.append(f"{kind} topic {chosen.name} (most messages); also there: {', '.join(others)}")
-    else:
-        said.append(f"{kind} topic {chosen.name}")
+    chosen, others = candidates[0], [topic.name for topic in candidates[1:]]
+    said.append(f"{kind} topic {chosen.name}" + (f" (most messages); also there: {', '.join(others)}" if others else ""))
     return chosen

@@ -138,6 +138,13 @@ def test_the_topic_with_the_most_messages_is_taken_and_said(tmp_path, messages):
     assert collect(open_bag(folder, image_topic="few")) == STAMPS[:2]
 
 
+def test_depth_is_not_captioned_where_there_is_colour(tmp_path, messages):
+    listed = images(messages, "/cam/depth/image", STAMPS) + images(messages, "/cam/color/image", STAMPS[:3])
+    source = open_bag(messages.write(tmp_path / "bag", listed))
+    assert collect(source) == STAMPS[:3]
+    assert collect(open_bag(tmp_path / "bag", "/cam/depth/image")) == STAMPS
+
+
 def test_named_topics_must_be_there_and_of_their_kind(tmp_path, messages):
     folder = messages.write(tmp_path / "bag", images(messages) + packets(messages))
     with pytest.raises(SourceError, match="/camera/image") as caught:
