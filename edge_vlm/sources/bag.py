@@ -85,7 +85,7 @@ def open_recording(path: str | Path) -> Recording:
     for storage in recording.storages:
         for topic in storage.topics:
             before = recording.topics.get(topic.name)
-            count = (topic.message_count or 0) + (before.message_count or 0 if before else 0)
+            count = topic.message_count + (before.message_count if before else 0)
             recording.topics[topic.name] = TopicInfo(topic.name, normalised(topic.message_type), count)
     return recording
 

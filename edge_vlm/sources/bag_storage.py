@@ -15,11 +15,11 @@ RERECORD = "record it again, or repair it with the tools of its recorder"
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """``message_count`` is None where the file is cut and its index with it."""
+    """``message_count`` of a cut file counts the messages that seem readable."""
 
     name: str
     message_type: str
-    message_count: int | None
+    message_count: int
 
 
 @dataclass(frozen=True)

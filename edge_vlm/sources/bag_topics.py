@@ -101,5 +101,6 @@ def _found(topics: Mapping[str, TopicInfo], types: tuple, kind: str, said: list[
     if not candidates:
         return None
     chosen, others = candidates[0], [topic.name for topic in candidates[1:]]
-    said.append(f"{kind} topic {chosen.name}" + (f" (most messages); also there: {', '.join(others)}" if others else ""))
+    why = f" (most messages); also there: {', '.join(others)}" if others else ""
+    said.append(f"{kind} topic {chosen.name}{why}")
     return chosen

@@ -71,7 +71,7 @@ class BagSource:
         return str(self.recording.path)
 
     @property
-    def expected_frames(self) -> int | None:
+    def expected_frames(self) -> int:
         return self.topics.image.message_count
 
     def close(self) -> None:
