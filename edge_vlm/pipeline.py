@@ -183,6 +183,11 @@ class CaptionPipeline:
             raise InputError(
                 f"image is not uint8 (height, width, 3): got {got}", "check the camera driver's encoding and image size"
             )
+        if not isinstance(observation.stamp_ns, (int, np.integer)):
+            self.counters.frames_refused += 1
+            raise InputError(
+                f"stamp {observation.stamp_ns!r} is no whole number of nanoseconds", "check the publisher's clock"
+            )
         if observation.events is not None and observation.events.counts.shape != self._grid:
             self.counters.frames_refused += 1
             raise InputError(
@@ -251,7 +256,8 @@ class CaptionPipeline:
         else:
             age_s = math.inf if self._caption is None else (stamp_ns - self._caption.stamp_ns) * 1e-9
             described = None if self._caption is None else state.caption_features
-            due, reason = self._captions.reason_to_refresh(state.features, described, age_s)
+            settled = state.quiet_frames >= self._gate.config.settle_frames
+            due, reason = self._captions.reason_to_refresh(state.features, described, age_s, settled)
         if not due:
             return False, reason
         generation = self._decoder.generate(state.features, self._question, self.config.max_new_tokens)

@@ -24,7 +24,8 @@ def scene_distance(before: np.ndarray, now: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class CaptionPolicy:
-    """``scene_distance``: ask for a new caption from there on. ``max_age_s``: in any case after that time (0: never).
+    """``scene_distance``: ask for a new caption from there on, and from half of it once the scene has settled: a caption
+    decoded in the middle of a movement is put right at its end. ``max_age_s``: in any case after that time (0: never).
 
     ``min_interval_s``: no sooner than that after the last one; the new caption stays due.
     """
@@ -34,16 +35,16 @@ class CaptionPolicy:
     min_interval_s: float
 
     def reason_to_refresh(
-        self, features: np.ndarray, described: np.ndarray | None, caption_age_s: float
+        self, features: np.ndarray, described: np.ndarray | None, caption_age_s: float, settled: bool = False
     ) -> tuple[bool, str]:
-        """Whether to decode now, and why or why not."""
+        """Whether to decode now, and why or why not. ``settled``: nothing has changed for some frames."""
         if described is None:
             return True, "first caption"
         distance = scene_distance(described, features)
-        if distance >= self.scene_distance:
+        if distance >= (0.5 * self.scene_distance if settled else self.scene_distance):
             if caption_age_s < self.min_interval_s:
                 return False, f"scene moved ({distance:.2f}), waiting for the minimum interval"
-            return True, f"scene moved ({distance:.2f})"
+            return True, f"scene {'settled' if settled else 'moved'} ({distance:.2f})"
         if self.max_age_s > 0 and caption_age_s >= self.max_age_s:
             return True, f"caption is {caption_age_s:.1f} s old"
         return False, f"scene unchanged ({distance:.2f})"

@@ -254,6 +254,12 @@ def test_a_malformed_image_is_refused_and_the_stream_goes_on(image):
     assert pipeline.counters.frames_refused == 1
 
 
+def test_a_stamp_that_is_no_number_is_refused():
+    pipeline = make()
+    with pytest.raises(InputError, match="stamp nan"):
+        pipeline.step(Observation(Frame(float("nan"), background())))
+
+
 def test_events_on_a_foreign_grid_are_refused_before_they_are_counted():
     pipeline = make()
     with pytest.raises(InputError, match="grid"):

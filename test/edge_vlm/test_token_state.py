@@ -82,3 +82,12 @@ def test_a_caption_age_of_zero_means_never():
     policy = CaptionPolicy(scene_distance=0.3, max_age_s=0.0, min_interval_s=0.0)
     features = np.ones((49, 8), np.float32)
     assert policy.reason_to_refresh(features, features, 1e6)[0] is False
+
+
+def test_half_the_distance_is_enough_once_the_scene_has_settled():
+    policy = CaptionPolicy(scene_distance=0.3, max_age_s=0.0, min_interval_s=0.0)
+    features = np.ones((49, 8), np.float32)
+    moved = features.copy()
+    moved[:2] *= 1.2
+    assert policy.reason_to_refresh(moved, features, 1.0)[0] is False
+    assert policy.reason_to_refresh(moved, features, 1.0, settled=True) == (True, "scene settled (0.20)")
