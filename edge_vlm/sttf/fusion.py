@@ -24,8 +24,9 @@ def scene_distance(before: np.ndarray, now: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class CaptionPolicy:
-    """``scene_distance``: ask for a new caption from there on, and from half of it once the scene has settled: a caption
-    decoded in the middle of a movement is put right at its end. ``max_age_s``: in any case after that time (0: never).
+    """``scene_distance``: ask for a new caption from there on, and from half of it once the scene has settled: a
+    caption decoded in the middle of a movement is put right at its end. ``max_age_s``: in any case after that time
+    (0: never).
 
     ``min_interval_s``: no sooner than that after the last one; the new caption stays due.
     """
