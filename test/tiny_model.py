@@ -15,6 +15,7 @@ from offline_compress.export.weights import TEXT, VISION, ModelWeights
 
 SPECIAL = ("<pad>", "<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>")
 WORDS = "User : Describe the scene . Assistant a red blue cube sphere on table gripper left right of".split()
+WORDS += [f"word{index}" for index in range(75 - len(SPECIAL) - len(WORDS))]  # one for every row of the head
 IMAGE_SIZE = 32  # with patches of 4: 64 patches, 16 image tokens
 CONFIG = {
     "model_type": "smolvlm",
@@ -53,13 +54,13 @@ CONFIG = {
 
 
 def random_tensors(seed: int = 0, config: dict = CONFIG) -> dict[str, np.ndarray]:
-    """Parameters by Hugging Face name, large enough that every part of the model shows in the logits."""
+    """Parameters by Hugging Face name: gains near 1, so that every part of the model shows in the logits."""
     generator = np.random.default_rng(seed)
     shapes = parameter_shapes(read_vision_shape(config), read_text_shape(config))
     tensors = {}
     for name, shape in shapes.items():
         is_norm_weight = "norm" in name and name.endswith("weight")
-        spread = 0.2 if len(shape) == 1 else 1.5 / np.sqrt(np.prod(shape[1:]))
+        spread = 0.2 if len(shape) == 1 else 1.0 / np.sqrt(np.prod(shape[1:]))
         values = is_norm_weight + spread * generator.standard_normal(shape)
         tensors[name] = values.astype(np.float32)
     return tensors

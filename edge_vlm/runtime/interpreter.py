@@ -64,7 +64,12 @@ class NumpyGraph:
     """A .tflite in the NumPy executor: the slow twin, bit-exact where arithmetic is in integers."""
 
     def __init__(self, path: Path) -> None:
-        self.executor = Executor(path)
+        try:
+            self.executor = Executor(path)
+        except EdgeVlmError:
+            raise
+        except Exception as error:  # whatever parsing garbage raises
+            raise BundleError(f"{path}: not a .tflite of ours ({error})", EXPORT_AGAIN) from error
         self.signatures, self.engine_name = tuple(self.executor.signatures), "NumPy reference"
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

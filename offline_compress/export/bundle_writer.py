@@ -19,6 +19,7 @@ from edge_vlm.runtime.bundle import (
     VISION_FILE,
     Bundle,
 )
+from offline_compress.export.checkpoint import read_file
 from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import ModelBuilder
 from offline_compress.export.macs import text_macs_per_token, vision_macs
@@ -56,7 +57,7 @@ def export_bundle(
     Raises ExportError where the model does not fit the templates, OutputError where it cannot be written.
     """
     vision, text = read_vision_shape(weights.config), read_text_shape(weights.config)
-    tokenizer = Path(tokenizer_json).read_bytes()
+    tokenizer = read_file(Path(tokenizer_json))
     tokens = read_special_tokens(weights.config, tokenizer)
     check_replaceable(Path(out_dir))
     with whole_folder(Path(out_dir)) as folder:

@@ -25,11 +25,16 @@ def read_config(folder: Path) -> dict:
     return read_json_object(Path(folder) / "config.json")
 
 
-def read_json_object(path: Path) -> dict:
+def read_file(path: Path) -> bytes:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", COPY_AGAIN) from error
+
+
+def read_json_object(path: Path) -> dict:
+    try:
+        value = json.loads(read_file(path))
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON ({error})", COPY_AGAIN) from error
     if not isinstance(value, dict):

@@ -47,7 +47,7 @@ class ModelBuilder:
         if weights.format == WeightFormat.FLOAT32:
             return weights.codes
         if id(weights) not in self.packed:
-            self.packed[id(weights)] = (weights, pack(weights.codes, weights.format))
+            self.packed[id(weights)] = (weights, pack(weights.codes, weights.format).data)
         return self.packed[id(weights)][1]
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The encoder's caches, the decoder's loop and its bad inputs, on a random model, in every engine that loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import IMAGE_SIZE, make_image
+
+from edge_vlm.errors import BundleError, InputError
+from edge_vlm.runtime import TextDecoder, VisionEncoder, interpreter
+from edge_vlm.runtime.bundle import Bundle, ImageInfo
+from edge_vlm.runtime.image import patchify, squash
+from edge_vlm.runtime.interpreter import engine_name, open_graph, why_not_litert
+from edge_vlm.runtime.text_decoder import Generation
+
+ALL = np.arange(64, dtype=np.int32)
+
+
+@pytest.fixture(params=["numpy", "litert"])
+def engine(request: pytest.FixtureRequest) -> str:
+    if request.param == "litert" and why_not_litert():
+        pytest.skip(why_not_litert())
+    return request.param
+
+
+@pytest.fixture
+def encoder(tiny_bundle: Path, engine: str) -> VisionEncoder:
+    return VisionEncoder(Bundle.load(tiny_bundle), engine=engine)
+
+
+@pytest.fixture
+def decoder(tiny_bundle: Path, engine: str) -> TextDecoder:
+    return TextDecoder(Bundle.load(tiny_bundle), engine=engine)
+
+
+def full(encoder: VisionEncoder, seed: int) -> np.ndarray:
+    return encoder.encode(encoder.preprocess(make_image(seed)), ALL).copy()
+
+
+def test_an_image_gives_the_same_features_whatever_came_before(encoder: VisionEncoder):
+    first = full(encoder, 0)
+    full(encoder, 1)
+    assert np.array_equal(full(encoder, 0), first)
+
+
+def test_refreshing_unchanged_tokens_changes_nothing_much(encoder: VisionEncoder):
+    """Every token was computed against the same K,V of all tokens, so computing some again gives the same."""
+    before, patches = full(encoder, 0), encoder.preprocess(make_image(0))
+    for positions in (np.array([0]), np.array([3, 9, 63]), np.arange(10, 50)):
+        after = encoder.encode(patches[positions], positions)
+        assert np.allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sparse_call_changes_the_image_tokens_of_its_patches_alone(encoder: VisionEncoder):
+    before = full(encoder, 0)
+    changed = encoder.preprocess(make_image(1))
+    positions = np.array([0, 1, 8, 9])  # the first 2 x 2 square: image token 0
+    after = encoder.encode(changed[positions], positions)
+    assert not np.allclose(after[0], before[0])
+    assert np.array_equal(after[1:], before[1:])
+
+
+def test_all_tokens_in_steps_reach_the_new_image(encoder: VisionEncoder):
+    """Two rounds of halves: the second sees what the first wrote, so it comes nearer to the dense result."""
+    dense = full(encoder, 1)
+    full(encoder, 0)
+    patches, errors = encoder.preprocess(make_image(1)), []
+    for _ in range(2 * encoder.info.vision.layers):
+        for half in (ALL[:32], ALL[32:]):
+            features = encoder.encode(patches[half], half)
+        errors.append(float(np.abs(features - dense).max()))
+    assert errors[0] > errors[-1] and errors[-1] <= 1e-3
+
+
+def test_no_active_tokens_cost_nothing(encoder: VisionEncoder):
+    before = full(encoder, 0)
+    assert np.array_equal(encoder.encode(np.zeros((0, 48), np.float32), np.zeros(0, np.int32)), before)
+
+
+def test_shallow_on_the_same_image_gives_the_full_result(encoder: VisionEncoder):
+    """The deep blocks' contribution is remembered per token; with nothing changed it is the right one."""
+    before, patches = full(encoder, 0), encoder.preprocess(make_image(0))
+    for positions in (np.array([5, 6, 40]), ALL):
+        assert np.allclose(encoder.encode(patches[positions], positions, shallow=True), before, rtol=1e-4, atol=1e-5)
+
+
+def test_shallow_follows_a_change_but_keeps_the_old_deep_part(encoder: VisionEncoder):
+    before, patches = full(encoder, 0), encoder.preprocess(make_image(1))
+    positions = np.array([0, 1, 8, 9])
+    shallow = encoder.encode(patches[positions], positions, shallow=True).copy()
+    full(encoder, 0)
+    sparse = encoder.encode(patches[positions], positions)
+    assert not np.allclose(shallow[0], before[0]) and not np.allclose(shallow[0], sparse[0])
+    assert np.array_equal(shallow[1:], before[1:])
+
+
+def test_the_first_call_must_be_full(encoder: VisionEncoder):
+    patches = encoder.preprocess(make_image(0))
+    for arguments in ((patches[:3], ALL[:3]), (patches, ALL, True)):
+        with pytest.raises(ValueError, match="first call"):
+            encoder.encode(*arguments)
+    full(encoder, 0)
+    encoder.reset()
+    with pytest.raises(ValueError, match="first call"):
+        encoder.encode(patches[:3], ALL[:3])
+
+
+@pytest.mark.parametrize("positions", [[3, 2], [1, 1], [-1, 2], [5, 64], [[1, 2]]])
+def test_positions_must_be_ascending_and_inside(encoder: VisionEncoder, positions: list):
+    full(encoder, 0)
+    with pytest.raises(ValueError, match="positions"):
+        encoder.encode(np.zeros((2, 48), np.float32), np.array(positions))
+
+
+def test_generation_is_repeatable_and_measured(encoder: VisionEncoder, decoder: TextDecoder):
+    features = full(encoder, 0)
+    first, second = decoder.generate(features), decoder.generate(features)
+    assert (first.text, first.token_ids, first.token_probabilities) == (
+        second.text,
+        second.token_ids,
+        second.token_probabilities,
+    )
+    assert len(first.token_ids) == len(first.token_probabilities) <= 12 and 0 < first.score <= 1
+    assert first.prefill_ms > 0 and first.decode_ms >= 0
+    shorter = decoder.generate(features, max_new_tokens=2)
+    assert shorter.token_ids == first.token_ids[:2] and not shorter.finished
+
+
+def test_score_agrees_with_the_probabilities_of_generation(encoder: VisionEncoder, decoder: TextDecoder):
+    features = full(encoder, 0)
+    made = decoder.generate(features, max_new_tokens=1)
+    scores = decoder.score(features, made.text)
+    assert len(scores) == 2 and (scores <= 0).all()
+    assert np.isclose(np.exp(scores[0]), made.token_probabilities[0], rtol=1e-4)
+    after = decoder.generate(features, max_new_tokens=1)
+    assert after.token_ids == made.token_ids  # scoring leaves nothing behind
+
+
+def test_captions_stop_at_the_end_of_the_context(encoder: VisionEncoder, decoder: TextDecoder):
+    made = decoder.generate(full(encoder, 0), max_new_tokens=10_000)
+    assert made.finished or made.prompt_tokens + len(made.token_ids) == decoder.info.text.context_length
+
+
+def test_questions_that_cannot_be_asked(decoder: TextDecoder):
+    features = np.zeros((16, 42), np.float32)
+    for question, problem in (("what is <image> ?", "17 image tokens"), ("red " * 200, "tokens, the model's context")):
+        with pytest.raises(InputError, match=problem) as caught:
+            decoder.generate(features, question)
+        assert caught.value.remedy
+    with pytest.raises(InputError, match="does not fit"):
+        decoder.score(features, "red " * 90)
+    assert decoder.generate(features, "{image} red {question}").prompt_tokens > 16  # braces are only text
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_bundle: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    value = json.loads((folder / "tokenizer.json").read_text())
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] != "<image>"]
+    (folder / "tokenizer.json").write_text(json.dumps(value))
+    size = (folder / "tokenizer.json").stat().st_size
+    description = json.loads((folder / "bundle.json").read_text())
+    description["files"]["tokenizer.json"]["bytes"] = size
+    (folder / "bundle.json").write_text(json.dumps(description))
+    with pytest.raises(BundleError, match="tokenizer.json.*image tokens"):
+        TextDecoder(Bundle.load(folder, verify=False), engine="numpy")
+    (folder / "tokenizer.json").write_bytes(b"x" * size)
+    with pytest.raises(BundleError, match="tokenizer.json: the tokenizer cannot be read"):
+        TextDecoder(Bundle.load(folder, verify=False), engine="numpy")
+
+
+def test_a_file_that_is_no_graph_is_named(engine: str, tmp_path: Path):
+    (tmp_path / "vision.tflite").write_bytes(b"not a flatbuffer" * 100)
+    with pytest.raises(BundleError, match="vision.tflite"):
+        open_graph(tmp_path / "vision.tflite", engine=engine)
+
+
+def test_numpy_takes_over_with_a_warning(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.delenv("EDGE_VLM_RUNTIME", raising=False)
+    monkeypatch.setattr(interpreter, "why_not_litert", lambda: "no compiler; remedy: install g++")
+    interpreter.warn_once.cache_clear()
+    for _ in range(2):
+        assert open_graph(tiny_bundle / "vision.tflite").engine_name == "NumPy reference"
+    assert [record.message.count("install g++") for record in caplog.records] == [1]
+    assert "install g++" in engine_name()
+
+
+def test_patches_are_normalised_pixels_in_channel_y_x_order():
+    info = ImageInfo(8, 4, (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    patches = patchify(image, info)
+    assert patches.shape == (4, 48) and patches.dtype == np.float32
+    for channel, y, x in ((0, 0, 0), (1, 2, 3), (2, 3, 1)):
+        expected = (image[4 + y, x, channel] / 255 - info.mean[channel]) / info.std[channel]  # patch 2: row 1, column 0
+        assert np.isclose(patches[2, 16 * channel + 4 * y + x], expected, atol=1e-6)
+    assert np.array_equal(patchify(image, info, np.array([1, 3])), patches[[1, 3]])
+
+
+def test_squash_keeps_colours_and_takes_any_size():
+    for height, width in ((1, 1), (480, 640), (20, 900), (IMAGE_SIZE, IMAGE_SIZE)):
+        image = np.full((height, width, 3), (200, 100, 50), np.uint8)
+        squashed = squash(image, IMAGE_SIZE)
+        assert squashed.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and (squashed == (200, 100, 50)).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3))],
+)
+def test_what_is_no_image_is_refused(image: np.ndarray):
+    with pytest.raises(InputError) as caught:
+        squash(image, IMAGE_SIZE)
+    assert caught.value.remedy
+
+
+def test_the_score_of_a_caption_is_a_geometric_mean():
+    made = Generation("a b", (1, 2), (0.25, 1.0), True, 3, 1.0, 1.0)
+    assert np.isclose(made.score, 0.5)
+    assert Generation("", (), (), True, 3, 1.0, 1.0).score == 0.0
