@@ -14,7 +14,8 @@ from offline_compress.export.prompt import Prompt
 from offline_compress.export.weights import TEXT, VISION, ModelWeights
 
 SPECIAL = ("<pad>", "<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>")
-WORDS = "User : Describe the scene . Assistant a red blue cube sphere on table gripper left right of".split()
+WORDS = ["User", ":", "Describe", "the", "scene", ".", "Assistant", "a", "red", "blue", "cube", "sphere", "on"]
+WORDS += ["table", "gripper", "left", "right", "of"]
 WORDS += [f"word{index}" for index in range(75 - len(SPECIAL) - len(WORDS))]  # one for every row of the head
 IMAGE_SIZE = 32  # with patches of 4: 64 patches, 16 image tokens
 CONFIG = {
