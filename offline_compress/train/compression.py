@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole way from a Hugging Face folder to a bundle: plan, initial codes, QAT, export, report."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from edge_vlm.files import write_bytes
+from offline_compress.commands.export import image_statistics
+from offline_compress.export.bundle_writer import ExportOptions, export_bundle
+from offline_compress.export.model_shape import read_vision_shape
+from offline_compress.export.prompt import Prompt
+from offline_compress.export.weights import ModelWeights, linear_names
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
+from offline_compress.quantize.replace import quantise_model, to_model_weights
+from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
+from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
+
+VARIANTS = {"original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8"}  # variant: method
+CHECKPOINT, CURVE = "qat.pt", "curve.jsonl"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Hugging Face folder that was read once, and its plan resolved."""
+
+    folder: Path
+    variant: str
+    weights: ModelWeights
+    plan: Plan
+    table: tuple[PlannedMatrix, ...]
+
+    @staticmethod
+    def read(folder: Path, variant: str, plan: Plan | None = None) -> Source:
+        """Raises CheckpointError or QuantizeError, naming the file, matrix or rule."""
+        weights = ModelWeights.from_hf_folder(folder)
+        plan = plan or default_plan(weights.config, VARIANTS[variant], weights.tied)
+        table = plan.resolve(linear_names(weights.config, weights.tied))
+        return Source(Path(folder), variant, weights, plan, table)
+
+    def initial(self) -> tuple[ModelWeights, list[MatrixReport]]:
+        """Rounded without training, with the report of every matrix."""
+        quantised, rows = quantise_weights(self.weights, self.table)
+        return self.weights.with_linears(quantised), rows
+
+
+@dataclass
+class Curve:
+    """Losses of the run, one line per ``every`` steps, kept beside the checkpoint so that a resumed run goes on."""
+
+    path: Path
+    every: int = 10
+    rows: list[dict] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, progress: QatProgress) -> None:
+        for name, value in progress.losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if progress.step % self.every == 0:
+            means = {name: round(value / self.every, 5) for name, value in self.sums.items()}
+            self.rows.append({"step": progress.step, "rate": round(progress.rate, 5), **means})
+            self.sums = {}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(self.rows[-1]) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Forget what lies behind the checkpoint's step."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        self.rows = [row for row in rows if row["step"] <= step]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+
+
+def load_float_model(folder: Path) -> torch.nn.Module:
+    """The Hugging Face model in float32."""
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+
+
+def train_quantised(
+    source: Source,
+    batches: BatchSource,
+    config: QatConfig,
+    work: Path,
+    resume: bool,
+    report: Callable[[QatProgress], None],
+) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
+    """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
+
+    Raises QuantizeError for a checkpoint of another run, or where training diverges.
+    """
+    teacher = load_float_model(source.folder)
+    student = copy.deepcopy(teacher)
+    rows = quantise_model(student, source.table)
+    trainer = QatTrainer(student, teacher, batches, config)
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
+    if resume and checkpoint.is_file():
+        trainer.restore(load_checkpoint(checkpoint), checkpoint)
+    curve.cut(trainer.step)
+
+    def both(progress: QatProgress) -> None:
+        curve.add(progress)
+        report(progress)
+
+    trainer.run(both, lambda done: save_checkpoint(done.state(), checkpoint))
+    weights = to_model_weights(student, source.weights.config)
+    return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Raises QuantizeError for a file that is no checkpoint."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise QuantizeError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
+
+
+def report_of(source: Source, rows: Sequence[MatrixReport], training: dict | None, heldout: dict | None) -> dict:
+    """The object of report.json."""
+    total, float_total = sum(row.bytes for row in rows), sum(row.float_bytes for row in rows)
+    return {
+        "variant": source.variant,
+        "source": source.folder.resolve().name,
+        "plan": source.plan.to_json(),
+        "matrix_bytes": total,
+        "matrix_float_bytes": float_total,
+        "layers": report_json(rows),
+        "training": training,
+        "heldout": heldout,
+    }
+
+
+def training_report(config: QatConfig, curve: list[dict]) -> dict:
+    return {"method": "qat + distillation", "options": asdict(config), "curve": curve}
+
+
+def write_bundle(source: Source, weights: ModelWeights, out: Path, name: str, report: dict) -> Path:
+    """Export; the folder ``out`` is replaced whole. Raises ExportError or OutputError."""
+    mean, std = image_statistics(source.folder)
+    options = ExportOptions(
+        variant=source.variant, name=name, image_mean=mean, image_std=std, report=report
+    )
+    prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens)
+    return export_bundle(weights, source.folder / "tokenizer.json", out, options, prompt)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Hugging Face folder to a bundle: the exported graphs compute what training computed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tiny_model import IMAGE_SIZE, make_image, write_hf_folder  # noqa: E402
+
+from edge_vlm.runtime.bundle import Bundle  # noqa: E402
+from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
+from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
+from offline_compress.export.weights import ModelWeights  # noqa: E402
+from offline_compress.quantize.errors import QuantizeError  # noqa: E402
+from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402
+from offline_compress.train.compression import (  # noqa: E402
+    CHECKPOINT,
+    Source,
+    load_float_model,
+    report_of,
+    train_quantised,
+    write_bundle,
+)
+from offline_compress.train.qat import QatConfig  # noqa: E402
+
+STEPS = 6
+
+
+class RandomBatches:
+    """The tiny model's prompt and a few random words under random images."""
+
+    def __init__(self, folder):
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        text = "<|im_start|>" + "<fake_token_around_image><global-img>" + "<image>" * 16 + "<fake_token_around_image>"
+        self.prompt = tokenizer.encode(text, add_special_tokens=False).ids
+
+    def batch(self, step):
+        generator = torch.Generator().manual_seed(step)
+        words = torch.randint(6, 20, (3, 5), generator=generator)
+        ids = torch.cat([torch.tensor(self.prompt).repeat(3, 1), words], 1)
+        labels = ids.clone()
+        labels[:, : len(self.prompt)] = -100
+        pixels = torch.rand(3, 1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator) * 2 - 1
+        return {
+            "pixel_values": pixels, "input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids),
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hf_folder(tmp_path_factory):
+    return write_hf_folder(tmp_path_factory.mktemp("compression") / "tiny")
+
+
+def trained(folder, work, variant="ternary", resume=True, steps=STEPS):
+    source = Source.read(folder, variant)
+    config = QatConfig(steps=steps, bf16=False, latent_rate=5e-2, checkpoint_every=2)
+    weights, rows, curve = train_quantised(source, RandomBatches(folder), config, work, resume, lambda progress: None)
+    return source, weights, rows, curve
+
+
+@pytest.mark.parametrize("variant", ["ternary", "binary"])
+def test_exported_graphs_equal_the_fake_quantised_model(hf_folder, tmp_path, variant):
+    source = Source.read(hf_folder, variant)
+    model = load_float_model(hf_folder).eval()
+    rows = quantise_model(model, source.table)
+    weights = to_model_weights(model, source.weights.config)
+    report = report_of(source, rows, None, None)
+    bundle = Bundle.load(write_bundle(source, weights, tmp_path / "bundle", "tiny", report))
+    encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
+    patches = encoder.preprocess(make_image(3))
+    features = encoder.encode(patches, np.arange(len(patches)))
+    prompt = decoder.tokenizer.prompt()
+    logits = decoder.run("score", prompt, 0, features)
+    pixels = torch.from_numpy(make_image(3).astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None, None]
+    with torch.no_grad():
+        wanted = model(
+            input_ids=torch.from_numpy(prompt[None].astype(np.int64)), pixel_values=pixels, use_cache=False
+        ).logits[0].numpy()
+    # a value on the edge between two int8 steps may fall to either side, hence not 1e-6
+    assert np.abs(logits - wanted).max() < 1e-2 * np.abs(wanted).max()
+    assert (logits.argmax(1) == wanted.argmax(1)).mean() > 0.95
+
+
+def test_rounding_alone_needs_no_torch_and_equals_the_modules(hf_folder):
+    source = Source.read(hf_folder, "ternary")
+    rounded, rows = source.initial()
+    model = load_float_model(hf_folder)
+    assert quantise_model(model, source.table) == rows
+    weights = to_model_weights(model, source.weights.config)
+    for name, matrix in rounded.linears.items():
+        np.testing.assert_array_equal(matrix.codes, weights.linears[name].codes, name)
+        np.testing.assert_allclose(matrix.scale, weights.linears[name].scale, rtol=1e-6)
+    assert rounded.tensors.keys() == weights.tensors.keys()
+
+
+def test_training_writes_checkpoint_and_curve_and_resumes_to_the_same(hf_folder, tmp_path):
+    _, whole, rows, curve = trained(hf_folder, tmp_path / "a")
+    assert rows[10].final_error is not None and len(rows) == len(whole.linears)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == 5:
+            raise Stop
+
+    source = Source.read(hf_folder, "ternary")
+    config = QatConfig(steps=STEPS, bf16=False, latent_rate=5e-2, checkpoint_every=2)
+    with pytest.raises(Stop):
+        train_quantised(source, RandomBatches(hf_folder), config, tmp_path / "b", True, stop)
+    _, resumed, _, _ = trained(hf_folder, tmp_path / "b")
+    for name, matrix in whole.linears.items():
+        np.testing.assert_array_equal(matrix.codes, resumed.linears[name].codes, name)
+        np.testing.assert_array_equal(matrix.scale, resumed.linears[name].scale, name)
+
+
+def test_damaged_or_foreign_checkpoint_is_named(hf_folder, tmp_path):
+    trained(hf_folder, tmp_path, steps=2)
+    with pytest.raises(QuantizeError, match="other training options"):
+        trained(hf_folder, tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(b"cut off")
+    with pytest.raises(QuantizeError, match=f"{CHECKPOINT}: not a checkpoint"):
+        trained(hf_folder, tmp_path)
+
+
+def test_original_keeps_every_weight(hf_folder):
+    source = Source.read(hf_folder, "original")
+    weights, rows = source.initial()
+    float_weights = ModelWeights.from_hf_folder(hf_folder)
+    assert all(row.relative_error == 0 and row.bits == 32 for row in rows)
+    assert all(weights.linears[name] is source.weights.linears[name] for name in float_weights.linears)
