@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the operator library from custom_ops/src with the system's C++ compiler: ``python -m custom_ops.build``.
+
+One library per CPU architecture: the kernels of every instruction set are compiled in, each file with its own flags,
+and the CPU is asked at run time. Never ``-march=native``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from custom_ops.errors import EdgeVlmError, OperatorError
+
+SOURCES = Path(__file__).resolve().parent / "src"
+LIBRARY_NAME = "libedge_vlm_ops.so"
+PACKAGE_LIBRARY = Path(__file__).resolve().parent / "lib" / LIBRARY_NAME
+MARKER = b'{"sources": "'  # in the library, in front of the hash of the sources that it was built from
+HASH_DIGITS = 16
+
+COMPILERS = ("c++", "g++", "clang++")
+INSTALL_COMPILER = "install one, for instance: sudo apt install g++"
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
+# No fused multiply-add but where the source says so: the instruction sets' results must agree bit for bit.
+FLOAT_FLAGS = ["-ffp-contract=off", "-fno-math-errno"]
+QUIET = ["-Wno-psabi", "-Wno-unknown-pragmas"]
+X86_BASELINE = ["-DEDGE_VLM_X86_KERNELS", "-msse4.2", "-mpopcnt"]
+X86_FILES = {  # compiled on x86 only, with these flags
+    "kernels_avx2.cc": ["-mavx2", "-mfma"],
+    "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
+}
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def source_hash() -> str | None:
+    """Identifies the sources and flags; None where the package was installed without sources."""
+    files = sorted(SOURCES.glob("*/*"))
+    if not files:
+        return None
+    digest = hashlib.sha256(repr((FLAGS, FLOAT_FLAGS, X86_BASELINE, X86_FILES)).encode())
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:HASH_DIGITS]
+
+
+def built_hash(library: Path) -> str | None:
+    """The hash that a library was built from; None for a file that is not our library. Raises OSError."""
+    _, found, rest = library.read_bytes().partition(MARKER)
+    return rest[:HASH_DIGITS].decode(errors="replace") if found else None
+
+
+def find_compiler() -> list[str]:
+    """The command of a C++ compiler: $CXX, or the first of c++, g++, clang++. Raises OperatorError."""
+    wanted = shlex.split(os.environ.get("CXX", ""))
+    if wanted:
+        if shutil.which(wanted[0]) is None:
+            raise OperatorError(f"CXX={wanted[0]}: no such compiler", f"unset CXX, or {INSTALL_COMPILER}")
+        return wanted
+    for name in COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise OperatorError("no C++ compiler found to build the operators", INSTALL_COMPILER)
+
+
+def build_library(library: Path = PACKAGE_LIBRARY) -> Path:
+    """Build into ``library``, atomically. Raises OperatorError with the compiler's first error, or what to install."""
+    compiler, sources = find_compiler(), source_hash()
+    if sources is None:
+        raise OperatorError(f"{SOURCES}: no sources to build", "install the package again")
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=library.parent) as folder:
+            built = compile_and_link(compiler, sources, Path(folder))
+            os.replace(built, library)
+    except OSError as error:
+        raise OperatorError(f"{library}: cannot be written ({error.strerror})", "make the folder writable") from error
+    return library
+
+
+def compile_and_link(compiler: list[str], sources: str, folder: Path) -> Path:
+    common = [*compiler, *FLAGS, *FLOAT_FLAGS, *QUIET, f"-I{SOURCES / 'kernels'}", f'-DEDGE_VLM_SOURCES="{sources}"']
+    if is_x86():
+        common += X86_BASELINE
+    files = [path for path in sorted(SOURCES.glob("*/*.cc")) if is_x86() or path.name not in X86_FILES]
+    objects = [folder / f"{path.stem}.o" for path in files]
+    commands = [
+        [*common, *X86_FILES.get(path.name, []), "-c", str(path), "-o", str(target)]
+        for path, target in zip(files, objects, strict=True)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run_compiler, commands))
+    library = folder / LIBRARY_NAME
+    run_compiler([*compiler, "-shared", "-pthread", *map(str, objects), "-o", str(library)])
+    return library
+
+
+def run_compiler(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()[-1:]
+        raise OperatorError(
+            f"the C++ compiler failed: {errors[0] if errors else command[0]}",
+            "g++ 10 or newer is needed; the full command: " + shlex.join(command),
+        )
+
+
+def main() -> int:
+    try:
+        if PACKAGE_LIBRARY.is_file() and built_hash(PACKAGE_LIBRARY) == source_hash():
+            print(f"operators: up to date ({PACKAGE_LIBRARY})")
+        else:
+            print(f"operators: built {build_library()}")
+    except EdgeVlmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operators' attributes as they travel in custom_options: spec.py, byte for byte (a test compares the two).
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "fault.h"
+
+namespace edge_vlm {
+
+constexpr char kMagic[4] = {'E', 'V', 'O', '1'};
+
+struct AttributeHeader {
+  char magic[4];
+  uint16_t version;
+  uint16_t size;  // bytes that follow
+};
+static_assert(sizeof(AttributeHeader) == 8, "header");
+
+struct LinearAttributes {
+  static constexpr const char* kName = "EdgeVlmLinear";
+  static constexpr int kVersion = 1;
+  int32_t weight_format, in_features, out_features, activation, has_bias, has_residual;
+};
+static_assert(sizeof(LinearAttributes) == 24, "packed");
+
+struct NormAttributes {
+  static constexpr const char* kName = "EdgeVlmNorm";
+  static constexpr int kVersion = 1;
+  int32_t kind, width;
+  float epsilon;
+};
+static_assert(sizeof(NormAttributes) == 12, "packed");
+
+struct AttentionAttributes {
+  static constexpr const char* kName = "EdgeVlmAttention";
+  static constexpr int kVersion = 1;
+  int32_t cache_id, capacity, query_heads, kv_heads, head_dim, causal;
+  float rope_theta, scale;
+};
+static_assert(sizeof(AttentionAttributes) == 32, "packed");
+
+struct EmbeddingAttributes {
+  static constexpr const char* kName = "EdgeVlmEmbedding";
+  static constexpr int kVersion = 1;
+  int32_t weight_format, vocab_size, width, image_token_id, has_image;
+};
+static_assert(sizeof(EmbeddingAttributes) == 20, "packed");
+
+struct SwiGluAttributes {
+  static constexpr const char* kName = "EdgeVlmSwiGlu";
+  static constexpr int kVersion = 1;
+  int32_t width;
+};
+static_assert(sizeof(SwiGluAttributes) == 4, "packed");
+
+struct TokenScatterAttributes {
+  static constexpr const char* kName = "EdgeVlmTokenScatter";
+  static constexpr int kVersion = 1;
+  int32_t cache_id, capacity, width;
+};
+static_assert(sizeof(TokenScatterAttributes) == 12, "packed");
+
+struct TokenGatherAttributes {
+  static constexpr const char* kName = "EdgeVlmTokenGather";
+  static constexpr int kVersion = 1;
+  int32_t cache_id, capacity, width;
+};
+static_assert(sizeof(TokenGatherAttributes) == 12, "packed");
+
+// The bytes lie unaligned in the file: they are copied out. Throws Fault where they are not these attributes.
+template <typename Attributes>
+Attributes parse_attributes(const void* bytes, int size) {
+  constexpr int kExpected = sizeof(AttributeHeader) + sizeof(Attributes);
+  if (bytes == nullptr || size != kExpected)
+    throw Fault("%d bytes of attributes, expected %d; export the bundle again", size, kExpected);
+  AttributeHeader header;
+  std::memcpy(&header, bytes, sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0)
+    throw Fault("attributes do not start with EVO1: not written by edge-vlm-compress");
+  if (header.version != Attributes::kVersion || header.size != sizeof(Attributes))
+    throw Fault("attributes of version %d, this library reads %d; export the bundle again or update edge_vlm",
+                header.version, Attributes::kVersion);
+  Attributes attributes;
+  std::memcpy(&attributes, static_cast<const char*>(bytes) + sizeof header, sizeof attributes);
+  return attributes;
+}
+
+}  // namespace edge_vlm

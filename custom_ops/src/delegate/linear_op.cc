@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "operator.h"
+
+namespace edge_vlm {
+namespace {
+
+class LinearOperator final : public Operator {
+ public:
+  LinearOperator(const LinearAttributes& attributes, DelegateState& state)
+      : attributes_(attributes), format_(static_cast<WeightFormat>(attributes.weight_format)), state_(state) {
+    if (!is_packed(format_)) throw Fault("attribute weight_format is %d, allowed 1..3", attributes.weight_format);
+    expect_range("in_features", attributes.in_features, 1, kMaxWidth);
+    expect_range("out_features", attributes.out_features, 1, kMaxRows);
+    expect_range("activation", attributes.activation, 0, 2);
+    expect_range("has_bias", attributes.has_bias, 0, 1);
+    expect_range("has_residual", attributes.has_residual, 0, 1);
+  }
+
+  void prepare(const Node& node) override {
+    const int k = attributes_.in_features, n = attributes_.out_features;
+    node.expect_inputs(3 + attributes_.has_bias + attributes_.has_residual);
+    node.expect(0, "x", kTfLiteFloat32, {kAnySize, k});
+    node.expect_constant_bytes(1, "weights", kTfLiteUInt8, packed_bytes(format_, n, k));
+    node.expect_constant(2, "scale", kTfLiteFloat32, {n});
+    if (attributes_.has_bias) node.expect_constant(3, "bias", kTfLiteFloat32, {n});
+    if (attributes_.has_residual) node.expect(residual(), "residual", kTfLiteFloat32, {node.rows(0), n});
+    node.resize_output(node.rows(0), n);
+  }
+
+  void eval(const Node& node) override {
+    LinearArgs args{};
+    args.format = format_;
+    args.activation = static_cast<Activation>(attributes_.activation);
+    args.rows = node.rows(0);
+    args.in_features = attributes_.in_features;
+    args.out_features = attributes_.out_features;
+    args.weights = node.data<uint8_t>(1);
+    args.scale = node.data<float>(2);
+    args.bias = attributes_.has_bias ? node.data<float>(3) : nullptr;
+    args.residual = attributes_.has_residual ? node.data<float>(residual()) : nullptr;
+    args.y = node.output_data();
+    if (args.rows == 0) return;
+    const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features);
+    const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows);
+    const int64_t macs = static_cast<int64_t>(args.rows) * args.in_features * args.out_features;
+    state_.pool.share(blocks, macs, [&](int, int first, int last) { state_.kernels.linear(args, x, first, last); });
+  }
+
+ private:
+  int residual() const { return 3 + attributes_.has_bias; }
+
+  LinearAttributes attributes_;
+  WeightFormat format_;
+  DelegateState& state_;
+};
+
+}  // namespace
+
+OperatorKind linear_kind() { return operator_kind<LinearAttributes, LinearOperator>(); }
+
+}  // namespace edge_vlm

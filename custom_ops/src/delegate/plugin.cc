@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// The external delegate: takes our custom operators over, one node at a time, and stands between the runtime's C
+// interface and the operators' exceptions. No exception leaves this file.
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "operator.h"
+
+#define EDGE_VLM_EXPORT extern "C" __attribute__((visibility("default")))
+#ifndef EDGE_VLM_SOURCES
+#define EDGE_VLM_SOURCES "unknown"
+#endif
+
+namespace edge_vlm {
+namespace {
+
+constexpr int kMaxThreads = 64;
+
+const OperatorKind kKinds[] = {linear_kind(),    norm_kind(),          swiglu_kind(),      attention_kind(),
+                               embedding_kind(), token_scatter_kind(), token_gather_kind()};
+
+const OperatorKind* find_kind(const TfLiteRegistration& registration) {
+  if (registration.builtin_code != kTfLiteBuiltinCustom || registration.custom_name == nullptr) return nullptr;
+  for (const OperatorKind& kind : kKinds)
+    if (std::strcmp(kind.name, registration.custom_name) == 0) return &kind;
+  return nullptr;
+}
+
+struct Delegate {
+  explicit Delegate(const Kernels* kernels, int threads) : state(kernels, threads) {}
+  TfLiteDelegate interface{};
+  DelegateState state;
+};
+
+// The kernel that stands for one replaced node.
+struct Kernel {
+  const char* name = "";
+  std::vector<int> inputs, outputs;
+  std::unique_ptr<Operator> implementation;
+  std::string fault;  // why there is no implementation
+};
+
+template <typename Action>
+TfLiteStatus guarded(TfLiteContext* context, const Kernel& kernel, Action action) {
+  std::string fault;
+  const Node node(context, kernel.inputs, kernel.outputs);
+  try {
+    if (!kernel.implementation) throw Fault("%s", kernel.fault.c_str());
+    action(node);
+    return kTfLiteOk;
+  } catch (const Fault& found) {
+    fault = found.what();
+  } catch (const std::exception& other) {
+    fault = other.what();
+  }
+  context->ReportError(context, "%s (output '%s'): %s", kernel.name, node.output_name(), fault.c_str());
+  return kTfLiteError;
+}
+
+std::vector<int> indices(const TfLiteIntArray* array) { return {array->data, array->data + array->size}; }
+
+void* init_kernel(TfLiteContext* context, const char* buffer, size_t /*length*/) {
+  const auto* params = reinterpret_cast<const TfLiteDelegateParams*>(buffer);
+  auto* delegate = static_cast<Delegate*>(params->delegate->data);
+  auto kernel = std::make_unique<Kernel>();
+  TfLiteNode* node = nullptr;
+  TfLiteRegistration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[0], &node, &registration) != kTfLiteOk) {
+    kernel->fault = "the runtime does not give the node";
+    return kernel.release();
+  }
+  const OperatorKind* kind = find_kind(*registration);
+  kernel->name = kind->name;
+  kernel->inputs = indices(node->inputs);
+  kernel->outputs = indices(node->outputs);
+  try {
+    kernel->implementation =
+        kind->make(node->custom_initial_data, node->custom_initial_data_size, delegate->state);
+  } catch (const Fault& fault) {
+    kernel->fault = fault.what();  // prepare_kernel reports it: init cannot
+  } catch (const std::exception& error) {
+    kernel->fault = error.what();
+  }
+  return kernel.release();
+}
+
+void free_kernel(TfLiteContext* /*context*/, void* kernel) { delete static_cast<Kernel*>(kernel); }
+
+TfLiteStatus prepare_kernel(TfLiteContext* context, TfLiteNode* node) {
+  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
+  return guarded(context, kernel, [&](const Node& view) { kernel.implementation->prepare(view); });
+}
+
+TfLiteStatus eval_kernel(TfLiteContext* context, TfLiteNode* node) {
+  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
+  return guarded(context, kernel, [&](const Node& view) { kernel.implementation->eval(view); });
+}
+
+TfLiteRegistration kernel_registration() {
+  TfLiteRegistration registration{};
+  registration.init = init_kernel;
+  registration.free = free_kernel;
+  registration.prepare = prepare_kernel;
+  registration.invoke = eval_kernel;
+  registration.builtin_code = kTfLiteBuiltinDelegate;
+  registration.custom_name = "EdgeVlmOps";
+  registration.version = 1;
+  return registration;
+}
+
+// Called once per subgraph. The plan changes while nodes are replaced, so it is read whole first. One node at a time:
+// tensors between the nodes of a larger partition would get no memory.
+TfLiteStatus take_over(TfLiteContext* context, TfLiteDelegate* delegate) {
+  TfLiteIntArray* plan = nullptr;
+  if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return kTfLiteError;
+  std::vector<int> ours;
+  for (const int index : indices(plan)) {
+    TfLiteNode* node = nullptr;
+    TfLiteRegistration* registration = nullptr;
+    if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk) return kTfLiteError;
+    if (find_kind(*registration) != nullptr) ours.push_back(index);
+  }
+  for (const int index : ours) {
+    const TfLiteIntArray one{1, {index}};
+    const TfLiteStatus status =
+        context->ReplaceNodeSubsetsWithDelegateKernels(context, kernel_registration(), &one, delegate);
+    if (status != kTfLiteOk) return status;
+  }
+  return kTfLiteOk;
+}
+
+struct Options {
+  std::string isa;
+  int threads = 1;
+};
+
+Options parse_options(const char* const* keys, const char* const* values, size_t count) {
+  Options options;
+  if (const char* isa = std::getenv("EDGE_VLM_ISA")) options.isa = isa;
+  for (size_t i = 0; i < count; i++) {
+    if (std::strcmp(keys[i], "isa") == 0) {
+      options.isa = values[i];
+    } else if (std::strcmp(keys[i], "threads") == 0) {
+      char* end = nullptr;
+      const long threads = std::strtol(values[i], &end, 10);
+      if (end == values[i] || *end != '\0') throw Fault("option threads is '%s', expected a number", values[i]);
+      if (threads < 1 || threads > kMaxThreads) throw Fault("option threads is %ld, allowed 1..%d", threads, kMaxThreads);
+      options.threads = static_cast<int>(threads);
+    } else {
+      throw Fault("unknown option '%s', known are isa and threads", keys[i]);
+    }
+  }
+  return options;
+}
+
+std::unique_ptr<Delegate> make_delegate(const Options& options) {
+  const Kernels* kernels = select_kernels(options.isa.empty() ? nullptr : options.isa.c_str());
+  if (kernels == nullptr)
+    throw Fault("instruction set '%s' does not run here, choose from: %s", options.isa.c_str(), available_isas());
+  auto delegate = std::make_unique<Delegate>(kernels, options.threads);
+  delegate->interface.data = delegate.get();
+  delegate->interface.Prepare = take_over;
+  delegate->interface.flags = kAllowDynamicTensors;
+  return delegate;
+}
+
+std::string describe() {
+  std::string operators;
+  for (const OperatorKind& kind : kKinds)
+    operators += (operators.empty() ? "\"" : ", \"") + std::string(kind.name) + "\": {\"version\": " +
+                 std::to_string(kind.version) + ", \"size\": " + std::to_string(kind.attribute_bytes) + "}";
+  return "{\"sources\": \"" EDGE_VLM_SOURCES "\", \"isas\": \"" + std::string(available_isas()) +
+         "\", \"operators\": {" + operators + "}}";
+}
+
+}  // namespace
+}  // namespace edge_vlm
+
+EDGE_VLM_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
+                                                              size_t count, void (*report)(const char*)) {
+  std::string message;
+  try {
+    return &edge_vlm::make_delegate(edge_vlm::parse_options(keys, values, count)).release()->interface;
+  } catch (const edge_vlm::Fault& fault) {
+    message = fault.what();
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  if (report != nullptr) report(("edge_vlm operators: " + message).c_str());
+  return nullptr;
+}
+
+// The Python binding calls this with null after a failed create.
+EDGE_VLM_EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate) {
+  if (delegate != nullptr) delete static_cast<edge_vlm::Delegate*>(delegate->data);
+}
+
+// JSON: the hash of the sources, the instruction sets that run here, and each operator's attribute version and size.
+EDGE_VLM_EXPORT const char* edge_vlm_ops_info() {
+  static const std::string text = edge_vlm::describe();
+  return text.c_str();
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "state.h"
+
+#include "fault.h"
+
+namespace edge_vlm {
+
+void* Scratch::reserve(size_t bytes) {
+  if (bytes > bytes_) {
+    memory_.reset();
+    bytes_ = 0;
+    memory_ = allocate_floats(bytes / sizeof(float) + 1);
+    if (!memory_) throw Fault("out of memory: %zu bytes of scratch", bytes);
+    bytes_ = bytes;
+  }
+  return memory_.get();
+}
+
+AttentionCache& DelegateState::attention_cache(int id, const AttentionShape& shape) {
+  const auto found = attention_caches_.find(id);
+  if (found != attention_caches_.end()) {
+    const AttentionShape& other = found->second->shape;
+    if (other == shape) return *found->second;
+    throw Fault("cache %d is shared with a node of other shape: capacity %d and %d, kv heads %d and %d", id,
+                shape.capacity, other.capacity, shape.kv_heads, other.kv_heads);
+  }
+  const int64_t bytes = cache_bytes(shape);
+  if (bytes < 0 || bytes > kMaxCacheBytes)
+    throw Fault("cache %d of %d positions x %d kv heads x %d channels is larger than 1 GiB", id, shape.capacity,
+                shape.kv_heads, shape.head_dim);
+  auto cache = std::make_unique<AttentionCache>();
+  if (!cache->allocate(shape)) throw Fault("out of memory: cache %d takes %lld bytes", id, static_cast<long long>(bytes));
+  return *(attention_caches_[id] = std::move(cache));
+}
+
+TokenCache& DelegateState::token_cache(int id, int capacity, int width) {
+  const auto found = token_caches_.find(id);
+  if (found != token_caches_.end()) {
+    TokenCache& cache = found->second;
+    if (cache.capacity == capacity && cache.width == width) return cache;
+    throw Fault("token cache %d is (%d, %d) here and (%d, %d) at another node", id, capacity, width, cache.capacity,
+                cache.width);
+  }
+  const int64_t floats = static_cast<int64_t>(capacity) * width;
+  if (floats > kMaxCacheBytes / static_cast<int64_t>(sizeof(float)))
+    throw Fault("token cache %d of (%d, %d) is larger than 1 GiB", id, capacity, width);
+  TokenCache cache{capacity, width, allocate_floats(static_cast<size_t>(floats))};
+  if (!cache.rows) throw Fault("out of memory: token cache %d of (%d, %d)", id, capacity, width);
+  return token_caches_.emplace(id, std::move(cache)).first->second;
+}
+
+QuantizedRows DelegateState::quantized(const float* x, int rows, int width) {
+  const size_t stride = static_cast<size_t>(round_up(width, kRowPadding));
+  const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(stride * rows), 64));
+  char* memory = static_cast<char*>(quantized_memory.reserve(code_bytes + rows * (sizeof(float) + sizeof(int32_t))));
+  QuantizedRows out{};
+  out.codes = reinterpret_cast<int8_t*>(memory);
+  out.scale = reinterpret_cast<float*>(memory + code_bytes);
+  out.sum = reinterpret_cast<int32_t*>(out.scale + rows);
+  out.stride = stride;
+  kernels.quantize(x, rows, width, out);
+  return out;
+}
+
+}  // namespace edge_vlm

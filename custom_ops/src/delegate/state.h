@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// What lives as long as the delegate: the kernels chosen, the threads, scratch memory, and the caches that the
+// signatures of an interpreter share.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "attention_cache.h"
+#include "kernels.h"
+#include "worker_pool.h"
+
+namespace edge_vlm {
+
+// Scratch that grows and never shrinks.
+class Scratch {
+ public:
+  // 64-byte aligned, contents undefined. Throws Fault where memory is short.
+  void* reserve(size_t bytes);
+
+ private:
+  ZeroedArray<float> memory_;
+  size_t bytes_ = 0;
+};
+
+struct TokenCache {
+  int capacity, width;
+  ZeroedArray<float> rows;  // (capacity, width)
+};
+
+constexpr int64_t kMaxCacheBytes = int64_t{1} << 30;  // one cache; more is a damaged file, not a model for a robot
+
+class DelegateState {
+ public:
+  DelegateState(const Kernels* kernels, int threads) : kernels(*kernels), pool(threads) {}
+
+  // The cache of this id, made at its first use. Throws Fault where the id is taken by a cache of another shape, or
+  // the shape is absurd. References stay valid as long as the state.
+  AttentionCache& attention_cache(int id, const AttentionShape& shape);
+  TokenCache& token_cache(int id, int capacity, int width);
+
+  // q(x) of the rows of a Linear, in scratch until the next call.
+  QuantizedRows quantized(const float* x, int rows, int width);
+
+  const Kernels& kernels;
+  WorkerPool pool;
+  Scratch quantized_memory, queries, scores;
+
+ private:
+  std::map<int, std::unique_ptr<AttentionCache>> attention_caches_;
+  std::map<int, TokenCache> token_caches_;
+};
+
+}  // namespace edge_vlm

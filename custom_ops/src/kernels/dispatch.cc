@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernels this CPU runs. The build defines EDGE_VLM_X86_KERNELS where it compiled the x86 tables.
+#include <cstring>
+#include <string>
+
+#include "kernels.h"
+
+namespace edge_vlm {
+
+extern const Kernels scalar_kernels;
+#ifdef EDGE_VLM_X86_KERNELS
+extern const Kernels avx2_kernels;
+extern const Kernels avx512vnni_kernels;
+#endif
+
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool (*runs_here)();
+};
+
+#ifdef EDGE_VLM_X86_KERNELS
+// __builtin_cpu_supports also asks whether the operating system saves the registers.
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512vnni() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+const Candidate kBestFirst[] = {
+#ifdef EDGE_VLM_X86_KERNELS
+    {&avx512vnni_kernels, has_avx512vnni},
+    {&avx2_kernels, has_avx2},
+#endif
+    {&scalar_kernels, [] { return true; }},
+};
+
+}  // namespace
+
+const Kernels* select_kernels(const char* name) {
+  for (const Candidate& candidate : kBestFirst)
+    if (candidate.runs_here() && (name == nullptr || std::strcmp(name, candidate.kernels->isa) == 0))
+      return candidate.kernels;
+  return nullptr;
+}
+
+const char* available_isas() {
+  static const std::string names = [] {
+    std::string joined;
+    for (const Candidate& candidate : kBestFirst)
+      if (candidate.runs_here()) joined += (joined.empty() ? "" : ",") + std::string(candidate.kernels->isa);
+    return joined;
+  }();
+  return names.c_str();
+}
+
+int attention_tiles(const AttentionShape& shape, int rows) {
+  const int pairs = rows * (shape.query_heads / shape.kv_heads);
+  return shape.kv_heads * ((pairs + kQueryTile - 1) / kQueryTile);
+}
+
+void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
+           float* y) {
+  const int blocks = blocks_across(WeightFormat::kInt8, width);
+  for (int row = 0; row < rows; row++, y += width) {
+    const size_t id = ids[row];
+    if (format == WeightFormat::kFloat32) {
+      std::memcpy(y, static_cast<const float*>(table) + id * width, sizeof(float) * width);
+      for (int k = 0; k < width; k++) y[k] *= scale[id];
+      continue;
+    }
+    const int8_t* lane = static_cast<const int8_t*>(table) + (id / kBlockRows * blocks * kBlockBytes) + id % kBlockRows * 4;
+    for (int k = 0; k < width; k++) y[k] = static_cast<float>(lane[k / 4 * kBlockBytes + k % 4]) * scale[id];
+  }
+}
+
+}  // namespace edge_vlm

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compute kernels. They know nothing of TFLite: pointers, sizes and plain structs; arguments are trusted, the
+// caller has checked them. Matrices are dense and row-major, float32 unless said otherwise.
+//
+// Each instruction set has one table of functions, all compiled from the same float code (vector8.h) and from its own
+// integer accumulation (accumulate_*.h). The integers are exact, and the float steps of every kernel but attention
+// run in the same order without fused multiply-add, so the tables agree bit for bit there. A row's result never
+// depends on the other rows of a call.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "attention_cache.h"
+#include "layout.h"
+
+namespace edge_vlm {
+
+enum class Activation : int32_t { kNone = 0, kGeluTanh = 1, kSilu = 2 };
+enum class NormKind : int32_t { kLayer = 1, kRms = 2 };
+
+// Activations as int8: codes (rows, stride), zero behind the real width; scale and sum of codes per row.
+struct QuantizedRows {
+  int8_t* codes;
+  float* scale;
+  int32_t* sum;
+  size_t stride;
+};
+
+// y (rows, out_features) = activation((codes W^T) * row scale * scale + bias) + residual
+struct LinearArgs {
+  WeightFormat format;
+  Activation activation;
+  int rows;
+  int in_features;
+  int out_features;
+  const uint8_t* weights;  // packed
+  const float* scale;      // (out_features,)
+  const float* bias;       // (out_features,) or null
+  const float* residual;   // (rows, out_features) or null
+  float* y;
+};
+
+struct NormArgs {
+  NormKind kind;
+  int rows;
+  int width;
+  float epsilon;
+  const float* x;
+  const float* weight;
+  const float* bias;  // kLayer only
+  float* y;
+};
+
+// Attention of prepared queries against a cache. The unit of work is a tile: kQueryTile (row, head) pairs that share
+// one kv head, so grouped heads share the loads of K and V.
+constexpr int kQueryTile = 4;
+
+struct AttendArgs {
+  const AttentionCache* cache;
+  const float* queries;      // (rows, query_heads, head_dim), rotated and scaled
+  const int32_t* positions;  // (rows,)
+  int rows;
+  float* scores;  // (kQueryTile, cache->padded_capacity) scratch
+  float* y;       // (rows, query_heads * head_dim)
+};
+
+struct Kernels {
+  const char* isa;
+  // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
+  void (*quantize)(const float* x, int rows, int width, const QuantizedRows& out);
+  // Output rows 16 * first_block .. 16 * last_block - 1.
+  void (*linear)(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block);
+  void (*norm)(const NormArgs& args);
+  // x (rows, 2 width), gate first -> y (rows, width) = silu(gate) * up
+  void (*swiglu)(const float* x, int rows, int width, float* y);
+  void (*attend)(const AttendArgs& args, int first_tile, int last_tile);
+};
+
+int attention_tiles(const AttentionShape& shape, int rows);
+
+// Rows of an embedding table: y (rows, width) = row ids[r] * scale[ids[r]]; packed int8 or plain float32.
+void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
+           float* y);
+
+// The best table that this CPU runs; with a name ("scalar", "avx2", "avx512vnni") that one, or null where it is
+// unknown, not compiled in, or the CPU lacks it.
+const Kernels* select_kernels(const char* name);
+
+// Names of the tables that this CPU runs, best first, separated by commas.
+const char* available_isas();
+
+}  // namespace edge_vlm

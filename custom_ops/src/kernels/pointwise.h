@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNorm, RMSNorm and SwiGLU. Included by each instruction set.
+#pragma once
+#include "kernels.h"
+#include "vector8.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+static float mean_of(const float* x, int width) {
+  f32x8 sum = splat(0.0f);
+  for (int d = 0; d < width; d += kLanes) sum += load_first(x + d, width - d, 0.0f);
+  return sum_lanes(sum) / static_cast<float>(width);
+}
+
+// Mean of (x - centre)^2.
+static float mean_square(const float* x, int width, float centre) {
+  f32x8 sum = splat(0.0f);
+  for (int d = 0; d < width; d += kLanes) {
+    const f32x8 centred = load_first(x + d, width - d, centre) - centre;
+    sum += centred * centred;
+  }
+  return sum_lanes(sum) / static_cast<float>(width);
+}
+
+static void norm(const NormArgs& args) {
+  const float *x = args.x, *bias = args.kind == NormKind::kLayer ? args.bias : nullptr;
+  float* y = args.y;
+  for (int row = 0; row < args.rows; row++, x += args.width, y += args.width) {
+    const float centre = args.kind == NormKind::kLayer ? mean_of(x, args.width) : 0.0f;
+    const float scale = 1.0f / __builtin_sqrtf(mean_square(x, args.width, centre) + args.epsilon);
+    for (int d = 0; d < args.width; d += kLanes) {
+      const int count = args.width - d;
+      f32x8 v = (load_first(x + d, count, centre) - centre) * scale * load_first(args.weight + d, count, 0.0f);
+      if (bias != nullptr) v += load_first(bias + d, count, 0.0f);
+      store_first(y + d, v, count);
+    }
+  }
+}
+
+static void swiglu(const float* x, int rows, int width, float* y) {
+  for (int row = 0; row < rows; row++, x += 2 * static_cast<size_t>(width), y += width)
+    for (int d = 0; d < width; d += kLanes) {
+      const f32x8 gate = load_first(x + d, width - d, 0.0f), up = load_first(x + width + d, width - d, 0.0f);
+      store_first(y + d, silu(gate) * up, width - d);
+    }
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm

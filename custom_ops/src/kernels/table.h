@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The last include of an instruction set's file: its table of kernels.
+#pragma once
+#include "attention.h"
+#include "kernels.h"
+#include "linear.h"
+#include "pointwise.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, attend}; }
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm

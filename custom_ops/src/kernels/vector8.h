@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Eight floats at once, in the compiler's portable vector types: the same source becomes AVX2, SSE or NEON code.
+//
+// Included only by the files that hold one instruction set's table. Everything lives in a namespace of that set
+// (EDGE_VLM_ISA): the linker must never take a function compiled for AVX2 where the scalar table wants its own.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+#define EDGE_VLM_INLINE static inline __attribute__((always_inline))
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+constexpr int kLanes = 8;
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+typedef int8_t i8x8 __attribute__((vector_size(8)));
+
+EDGE_VLM_INLINE f32x8 splat(float x) { return f32x8{x, x, x, x, x, x, x, x}; }
+
+EDGE_VLM_INLINE f32x8 load(const float* p) {
+  f32x8 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+EDGE_VLM_INLINE void store(float* p, f32x8 v) { std::memcpy(p, &v, sizeof v); }
+
+// The first `count` lanes (at most 8); the others are `fill`.
+EDGE_VLM_INLINE f32x8 load_first(const float* p, int count, float fill) {
+  if (count >= kLanes) return load(p);
+  f32x8 v = splat(fill);
+  std::memcpy(&v, p, sizeof(float) * count);
+  return v;
+}
+
+EDGE_VLM_INLINE void store_first(float* p, f32x8 v, int count) {
+  if (count >= kLanes) return store(p, v);
+  std::memcpy(p, &v, sizeof(float) * count);
+}
+
+// Where a is NaN the second operand is taken, as the x86 instructions do.
+EDGE_VLM_INLINE f32x8 larger(f32x8 a, f32x8 b) { return a > b ? a : b; }
+EDGE_VLM_INLINE f32x8 smaller(f32x8 a, f32x8 b) { return a < b ? a : b; }
+
+// Casts between vectors keep the bits.
+EDGE_VLM_INLINE u32x8 bits_of(f32x8 v) { return (u32x8)v; }
+EDGE_VLM_INLINE f32x8 float_of(u32x8 v) { return (f32x8)v; }
+EDGE_VLM_INLINE f32x8 magnitude(f32x8 v) { return float_of(bits_of(v) & 0x7fffffffu); }
+
+// Lane sums and maxima in one fixed order.
+EDGE_VLM_INLINE float sum_lanes(f32x8 v) {
+  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+EDGE_VLM_INLINE float max_lanes(f32x8 v) {
+  float best = v[0];
+  for (int lane = 1; lane < kLanes; lane++) best = v[lane] > best ? v[lane] : best;
+  return best;
+}
+
+// a * b + c. Fused where the instruction set can: only attention uses it, and only it may differ between tables.
+EDGE_VLM_INLINE f32x8 multiply_add(f32x8 a, f32x8 b, f32x8 c) {
+#if defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: exact for |x| < 2^22.
+constexpr float kRoundingMagic = 12582912.0f;
+
+EDGE_VLM_INLINE i32x8 round_to_integer(f32x8 x) {
+  return (i32x8)(bits_of(x + kRoundingMagic) - bits_of(splat(kRoundingMagic)));
+}
+
+// exp(x) within 2 units in the last place: 2^n * p(r), |r| <= ln 2 / 2, p a Taylor polynomial of degree 7.
+// 0 below -87.3 (instead of denormals), exp(88.3) above 88.3; NaN stays NaN.
+EDGE_VLM_INLINE f32x8 exponential(f32x8 x) {
+  constexpr float kLow = -87.3f, kHigh = 88.3f;
+  const i32x8 vanishes = x < kLow;
+  x = x > kHigh ? splat(kHigh) : x;
+  const f32x8 shifted = x * 1.44269504088896341f + kRoundingMagic;
+  const u32x8 n = bits_of(shifted) - bits_of(splat(kRoundingMagic));
+  const f32x8 whole = shifted - kRoundingMagic;
+  const f32x8 r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;  // ln 2 in two parts
+  f32x8 p = splat(1.0f / 5040);
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  const f32x8 power = float_of((n + 127u) << 23);
+  return vanishes ? splat(0.0f) : p * power;
+}
+
+EDGE_VLM_INLINE f32x8 sigmoid_times(f32x8 x, f32x8 z) { return x / (1.0f + exponential(-z)); }  // x * sigmoid(z)
+EDGE_VLM_INLINE f32x8 silu(f32x8 x) { return sigmoid_times(x, x); }
+
+// x / 2 * (1 + tanh u) = x * sigmoid(2 u): no cancellation where tanh is near -1.
+EDGE_VLM_INLINE f32x8 gelu_tanh(f32x8 x) {
+  constexpr float kSqrtTwoOverPi = 0.797884560802865f;
+  const f32x8 u = kSqrtTwoOverPi * (x + 0.044715f * x * x * x);
+  return sigmoid_times(x, 2.0f * u);
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm
