@@ -181,8 +181,8 @@ def test_a_file_that_is_no_graph_is_named(engine: str, tmp_path: Path):
 
 def test_numpy_takes_over_with_a_warning(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog):
     monkeypatch.delenv("EDGE_VLM_RUNTIME", raising=False)
-    monkeypatch.setattr(interpreter, "why_not_litert", lambda: "no compiler; remedy: install g++")
-    interpreter.warn_once.cache_clear()
+    monkeypatch.setattr(interpreter, "why_not_litert", lambda threads: "no compiler; remedy: install g++")
+    interpreter.warned_of.cache_clear()
     for _ in range(2):
         assert open_graph(tiny_bundle / "vision.tflite").engine_name == "NumPy reference"
     assert [record.message.count("install g++") for record in caplog.records] == [1]
