@@ -58,7 +58,10 @@ void Node::expect_inputs(int count) const {
     if (index < 0) throw Fault("an input is missing");
 }
 
-const TfLiteTensor& Node::input(int index) const { return *context_->GetTensor(context_, inputs_[index]); }
+// Looked up anew each time: adding tensors to a graph moves them.
+TfLiteTensor* Node::tensor(int index) const {
+  return context_->GetTensor != nullptr ? context_->GetTensor(context_, index) : &context_->tensors[index];
+}
 
 const void* Node::input_data(int index) const {
   const TfLiteTensor& tensor = input(index);
@@ -94,23 +97,23 @@ void Node::expect_constant_bytes(int index, const char* role, int type, int64_t 
                 static_cast<long long>(bytes));
 }
 
-float* Node::output_data() const { return context_->GetTensor(context_, outputs_[0])->data.f; }
+float* Node::output_data() const { return tensor(outputs_[0])->data.f; }
 
 const char* Node::output_name() const {
   if (outputs_.empty()) return "?";
-  const char* name = context_->GetTensor(context_, outputs_[0])->name;
+  const char* name = tensor(outputs_[0])->name;
   return name == nullptr ? "?" : name;
 }
 
 void Node::resize_output(int rows, int width) const {
-  TfLiteTensor* tensor = context_->GetTensor(context_, outputs_[0]);
-  if (tensor->type != kTfLiteFloat32) throw Fault("the output is %s, expected float32", type_name(tensor->type));
+  TfLiteTensor* output = tensor(outputs_[0]);
+  if (output->type != kTfLiteFloat32) throw Fault("the output is %s, expected float32", type_name(output->type));
   int* size = static_cast<int*>(std::malloc(3 * sizeof(int)));  // a TfLiteIntArray, which the runtime frees
   if (size == nullptr) throw Fault("out of memory");
   size[0] = 2;
   size[1] = rows;
   size[2] = width;
-  if (context_->ResizeTensor(context_, tensor, reinterpret_cast<TfLiteIntArray*>(size)) != kTfLiteOk)
+  if (context_->ResizeTensor(context_, output, reinterpret_cast<TfLiteIntArray*>(size)) != kTfLiteOk)
     throw Fault("the runtime cannot size the output to (%d, %d)", rows, width);
 }
 

@@ -32,7 +32,8 @@ class Node {
   const char* output_name() const;
 
  private:
-  const TfLiteTensor& input(int index) const;
+  TfLiteTensor* tensor(int index) const;
+  const TfLiteTensor& input(int index) const { return *tensor(inputs_[index]); }
   const void* input_data(int index) const;
 
   TfLiteContext* context_;

@@ -3,7 +3,7 @@
 //
 // Fields are only ever appended to these structs, so what is declared here keeps its place in newer runtimes. Checked
 // against tflite-runtime 2.14, tensorflow 2.21 and ai-edge-litert 2.3 on 64-bit systems. Never used here: a tensor's
-// quantization (its layout did change) and context->tensors (GetTensor is what stays valid).
+// quantization (its layout did change).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -93,7 +93,7 @@ struct TfLiteDelegateParams {
 struct TfLiteContext {
   size_t tensors_size;
   TfLiteStatus (*GetExecutionPlan)(TfLiteContext*, TfLiteIntArray** plan);
-  void* tensors;
+  TfLiteTensor* tensors;
   void* impl;
   TfLiteStatus (*ResizeTensor)(TfLiteContext*, TfLiteTensor*, TfLiteIntArray* new_size);  // frees new_size with free()
   void (*ReportError)(TfLiteContext*, const char* format, ...);
@@ -112,7 +112,7 @@ struct TfLiteContext {
   void* GetScratchBuffer;
   void* ResizeTensorExplicit;
   void* PreviewDelegatePartitioning;
-  TfLiteTensor* (*GetTensor)(const TfLiteContext*, int index);
+  TfLiteTensor* (*GetTensor)(const TfLiteContext*, int index);  // null in some runtimes, which then fill `tensors`
 };
 
 struct TfLiteDelegate {
