@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear in the real runtime, every instruction set, against NumPy: bit for bit where no activation approximates."""
+
+import numpy as np
+import pytest
+
+from custom_ops import reference
+from custom_ops.packing import pack
+from custom_ops.spec import Activation, Linear, WeightFormat
+
+FORMATS = [WeightFormat.TERNARY, WeightFormat.BINARY, WeightFormat.INT8]
+
+
+def random_codes(rng, weight_format, shape):
+    if weight_format == WeightFormat.BINARY:
+        return rng.choice(np.array([-1, 1], np.int8), shape)
+    limit = 127 if weight_format == WeightFormat.INT8 else 1
+    return rng.integers(-limit, limit + 1, shape).astype(np.int8)
+
+
+def linear_model(build, weight_format, codes, scale, bias=None, activation=Activation.NONE, residual=False):
+    out_features, in_features = codes.shape
+    attributes = Linear(weight_format, in_features, out_features, activation, int(bias is not None), int(residual))
+
+    def describe(graph):
+        inputs = {"x": graph.input("x", (-1, in_features))}
+        arrays = [pack(codes, weight_format).data, scale] + ([] if bias is None else [bias])
+        tensors = [inputs["x"]] + [graph.constant(f"c{i}", array) for i, array in enumerate(arrays)]
+        if residual:
+            inputs["residual"] = graph.input("residual", (-1, out_features))
+            tensors.append(inputs["residual"])
+        return inputs, {"y": graph.custom(attributes, tensors, "y", (-1, out_features))}
+
+    return build(describe)
+
+
+SIZES = [(1, 1), (2, 3), (3, 17), (15, 4), (16, 16), (17, 31), (31, 5), (33, 33), (47, 64), (48, 65), (70, 70), (192, 768)]
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_equals_the_reference_bit_for_bit_on_odd_sizes(weight_format, isa, build, open_model, rng):
+    for out_features, in_features in SIZES:
+        codes = random_codes(rng, weight_format, (out_features, in_features))
+        scale, bias = (rng.normal(size=out_features).astype(np.float32) for _ in range(2))
+        run = open_model(linear_model(build, weight_format, codes, scale, bias), isa)
+        for rows in (1, 2, 5, 13):
+            x = rng.normal(size=(rows, in_features)).astype(np.float32)
+            assert np.array_equal(run(x=x)["y"], reference.linear(x, codes, scale, bias)), (out_features, in_features, rows)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+@pytest.mark.parametrize("in_features", [8191, 8192])
+def test_worst_case_sums_are_exact(weight_format, in_features, isa, build, open_model):
+    limit = 127 if weight_format == WeightFormat.INT8 else 1
+    codes = np.full((18, in_features), limit, np.int8)
+    codes[1::2] = -limit
+    run = open_model(linear_model(build, weight_format, codes, np.ones(18, np.float32)), isa)
+    x = np.full((5, in_features), 3.5, np.float32)
+    x[1] = -3.5
+    x[2, ::2] = -3.5
+    y = run(x=x)["y"]
+    assert np.array_equal(y, reference.linear(x, codes, np.ones(18, np.float32)))
+    # every product has the extreme 127 * limit: the sum itself, not only agreement with the reference
+    assert y[0, 0] == np.float32(in_features * 127 * limit) * (np.float32(3.5) / np.float32(127))
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_activation_bias_and_residual(activation, isa, build, open_model, rng):
+    codes = random_codes(rng, WeightFormat.TERNARY, (37, 50))
+    scale, bias = (rng.normal(size=37).astype(np.float32) for _ in range(2))
+    run = open_model(linear_model(build, WeightFormat.TERNARY, codes, scale, bias, activation, residual=True), isa)
+    x, residual = rng.normal(size=(6, 50)).astype(np.float32), rng.normal(size=(6, 37)).astype(np.float32)
+    expected = reference.linear(x, codes, scale, bias, residual, activation)
+    np.testing.assert_allclose(run(x=x, residual=residual)["y"], expected, rtol=2e-6, atol=2e-6)
+
+
+def test_instruction_sets_and_threads_agree_bit_for_bit(build, open_model, operators, rng):
+    codes = random_codes(rng, WeightFormat.TERNARY, (250, 321))
+    scale, bias = (rng.normal(size=250).astype(np.float32) for _ in range(2))
+    path = linear_model(build, WeightFormat.TERNARY, codes, scale, bias, Activation.GELU_TANH)
+    x = rng.normal(size=(50, 321)).astype(np.float32) * 10
+    results = [open_model(path, isa, threads)(x=x)["y"] for isa in operators.info.available_isas for threads in (1, 3)]
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_a_row_does_not_depend_on_the_others(isa, build, open_model, rng):
+    codes = random_codes(rng, WeightFormat.TERNARY, (40, 96))
+    run = open_model(linear_model(build, WeightFormat.TERNARY, codes, np.ones(40, np.float32)), isa)
+    x = rng.normal(size=(29, 96)).astype(np.float32)
+    together = run(x=x)["y"]
+    for rows in (slice(0, 1), slice(3, 8), slice(28, 29)):
+        assert np.array_equal(run(x=x[rows])["y"], together[rows])
+
+
+def test_rows_that_cannot_be_scaled_give_zero_and_nan_stays_in_its_row(isa, build, open_model, rng):
+    codes = random_codes(rng, WeightFormat.INT8, (5, 20))
+    run = open_model(linear_model(build, WeightFormat.INT8, codes, np.ones(5, np.float32)), isa)
+    x = rng.normal(size=(4, 20)).astype(np.float32)
+    x[0] = 0
+    x[1] = 1e-41  # 127 / amax overflows
+    x[2, 3] = np.nan
+    y = run(x=x)["y"]
+    assert not y[:2].any()
+    assert np.array_equal(y[3], reference.linear(x[3:], codes, np.ones(5, np.float32))[0])
+
+
+def test_rounding_is_half_to_even(isa, build, open_model):
+    codes = np.eye(5, dtype=np.int8)
+    run = open_model(linear_model(build, WeightFormat.INT8, codes, np.ones(5, np.float32)), isa)
+    y = run(x=np.array([[127, 0.5, 1.5, -2.5, 3.5]], np.float32))["y"]
+    assert y.tolist() == [[127, 0, 2, -2, 4]]
