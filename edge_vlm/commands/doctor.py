@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from edge_vlm.doctor import machine, model, packages
-from edge_vlm.doctor.check import FAIL, Check, guarded
+from edge_vlm.default_bundle import default_bundle_path
+from edge_vlm.doctor import machine, packages
+from edge_vlm.doctor.apart import apart
+from edge_vlm.doctor.check import FAIL, OK, Check, guarded
 
 EPILOG = """\
 examples:
@@ -47,12 +49,18 @@ def examine(bundle: Path | None) -> list[Check]:
     subjects: list[tuple[str, Callable[[], list[Check]]]] = [
         ("machine", machine.checks),
         ("packages", packages.checks),
-        ("operators", model.operator_checks),
-        ("bundle", lambda: model.bundle_checks(bundle)),
+        ("operators", lambda: apart("operators")),
+        ("bundle", lambda: _bundle_checks(bundle)),
         ("energy", machine.energy_checks),
         ("ros", packages.ros_checks),
     ]
     return [check for name, subject in subjects for check in guarded(name, subject)]
+
+
+def _bundle_checks(bundle: Path | None) -> list[Check]:
+    path = str(bundle or default_bundle_path())
+    found = apart("bundle", path)
+    return found + apart("caption", path) if found[0].status == OK else found
 
 
 def main() -> int:

@@ -1,27 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator library and the model bundle."""
+"""The operator library, the model bundle, and one caption of a grey picture through both."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edge_vlm.doctor.check import OK, Check
+import numpy as np
+
+from edge_vlm.doctor.check import OK, WARN, Check
+from edge_vlm.errors import EdgeVlmError
 
 
-def operator_checks() -> list[Check]:
-    """Find, load and self-test the operator library. Raises OperatorError."""
-    return []
+def operators_checks() -> list[Check]:
+    """Find (or build), load and self-test the operator library; without it the NumPy reference computes."""
+    from custom_ops.library import load_operators
+
+    try:
+        info = load_operators().info
+    except EdgeVlmError as error:
+        detail = f"NumPy will compute, many times slower: {error.what}"
+        return [Check("operators", WARN, detail, error.remedy)]
+    available = ", ".join(info.available_isas)
+    detail = f"{info.path}, self-test passed in {info.runtime}; {info.isa} of {available}"
+    return [Check("operators", OK, detail)]
 
 
-def bundle_checks(path: Path | None) -> list[Check]:
+def bundle_checks(path: Path) -> list[Check]:
     """Load the bundle with its checksums. Raises BundleError."""
-    from edge_vlm.default_bundle import default_bundle_path
     from edge_vlm.runtime.bundle import Bundle
 
-    bundle = Bundle.load(path or default_bundle_path())
+    bundle = Bundle.load(path)
     info = bundle.info
     megabytes = sum(file.bytes for file in info.files.values()) / 1e6
     detail = (
         f"{info.name} ({info.variant}) at {bundle.path}: {len(info.files)} files, {megabytes:.1f} MB, checksums right"
     )
     return [Check("bundle", OK, detail)]
+
+
+def caption_checks(path: Path) -> list[Check]:
+    """A grey picture from pixels to words, so that every part has worked together once. Raises any of our errors."""
+    from edge_vlm.observation import Frame, Observation
+    from edge_vlm.pipeline import CaptionPipeline
+    from edge_vlm.runtime.bundle import Bundle
+    from edge_vlm.runtime.interpreter import engine_name
+
+    pipeline = CaptionPipeline(Bundle.load(path))
+    try:
+        report = pipeline.step(Observation(Frame(1, np.full((48, 64, 3), 128, np.uint8))))
+    finally:
+        pipeline.close()
+    engine = engine_name()
+    detail = f"a picture captioned in {report.total_ms:.0f} ms with {engine}"
+    if engine.startswith("NumPy"):
+        return [Check("caption", WARN, detail, "the lines on litert and operators say what the fast engine lacks")]
+    return [Check("caption", OK, detail)]

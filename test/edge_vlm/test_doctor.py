@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""doctor: every line a finding, every failing one with its remedy, and no way to bring it down."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from edge_vlm import cli
+from edge_vlm.commands import doctor
+from edge_vlm.doctor import packages
+from edge_vlm.doctor.apart import apart
+from edge_vlm.doctor.check import FAIL, OK, WARN, guarded
+from edge_vlm.errors import BundleError
+
+
+@pytest.fixture(autouse=True)
+def numpy_engine(monkeypatch):
+    """The slow engine, which runs wherever the tests do."""
+    monkeypatch.setenv("EDGE_VLM_RUNTIME", "numpy")
+
+
+def examine(bundle) -> dict:
+    return {check.name: check for check in doctor.examine(bundle)}
+
+
+def test_a_whole_bundle_is_loaded_and_captions_a_picture(tiny_bundle):
+    found = examine(tiny_bundle)
+    assert found["bundle"].status == OK
+    assert "checksums right" in found["bundle"].detail
+    assert found["caption"].status in (OK, WARN)
+    assert "ms with NumPy reference" in found["caption"].detail
+    for name in ("python", "processor", "numpy", "rosbags", "mcap", "energy", "ros", "operators"):
+        assert name in found
+    assert all(check.remedy for check in found.values() if check.status != OK)
+
+
+def test_a_damaged_bundle_is_named_and_nothing_is_run_on_it(tiny_bundle, tmp_path, capsys):
+    copy = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, copy)
+    data = bytearray((copy / "vision.tflite").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "vision.tflite").write_bytes(data)
+    assert cli.main(["doctor", "--bundle", str(copy)]) == 1
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith(FAIL)]
+    assert "vision.tflite" in line
+    assert "sha256" in line
+    assert "not ready" in shown
+    assert "caption " not in shown
+
+
+def test_json_output(tiny_bundle, capsys):
+    status = cli.main(["doctor", "--bundle", str(tiny_bundle), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["healthy"] == (status == 0)
+    assert {"name", "status", "detail", "remedy"} == set(document["checks"][0])
+
+
+def test_no_bundle_at_all(tmp_path, capsys):
+    assert cli.main(["doctor", "--bundle", str(tmp_path / "absent")]) == 1
+    assert "absent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["SEGV", "ILL"])
+def test_native_code_that_crashes_is_a_finding(monkeypatch, tmp_path, name):
+    crashing = tmp_path / "python"
+    crashing.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    (check,) = apart("operators")
+    assert check.status == FAIL
+    assert f"SIG{name}" in check.detail
+    assert "EDGE_VLM_ISA=scalar" in check.remedy
+
+
+def test_a_process_that_says_nothing_sensible_is_a_finding(monkeypatch, tmp_path):
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\necho something broke >&2\nexit 3\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(silent))
+    (check,) = apart("operators")
+    assert (check.status, "something broke" in check.detail) == (FAIL, True)
+
+
+def test_whatever_a_check_raises_is_a_finding():
+    def broken(error):
+        def subject():
+            raise error
+
+        return subject
+
+    (check,) = guarded("bundle", broken(BundleError("no such bundle", "copy it")))
+    assert (check.status, check.detail, check.remedy) == (FAIL, "no such bundle", "copy it")
+    (check,) = guarded("bundle", broken(ModuleNotFoundError("no", name="mcap")))
+    assert "mcap" in check.detail
+    (check,) = guarded("bundle", broken(ZeroDivisionError("oops")))
+    assert "oops" in check.detail
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    real = packages.importlib.import_module
+
+    def without_mcap(name):
+        if name == "mcap":
+            raise ImportError("No module named 'mcap'")
+        return real(name)
+
+    monkeypatch.setattr(packages.importlib, "import_module", without_mcap)
+    (check,) = [check for check in packages.checks() if check.name == "mcap"]
+    assert check.status == FAIL
+    assert "pip install mcap" in check.remedy
+    assert sys.executable in check.remedy
