@@ -97,7 +97,13 @@ void Node::expect_constant_bytes(int index, const char* role, int type, int64_t 
                 static_cast<long long>(bytes));
 }
 
-float* Node::output_data() const { return tensor(outputs_[0])->data.f; }
+float* Node::output_data() const {
+  float* data = optional_output_data();
+  if (data == nullptr) throw Fault("the output has no memory");
+  return data;
+}
+
+float* Node::optional_output_data() const { return tensor(outputs_[0])->data.f; }
 
 const char* Node::output_name() const {
   if (outputs_.empty()) return "?";

@@ -28,6 +28,7 @@ class Node {
   template <typename T>
   const T* data(int index) const { return static_cast<const T*>(input_data(index)); }
   float* output_data() const;
+  float* optional_output_data() const;  // null where no node reads the output: the runtime then gives it no memory
   void resize_output(int rows, int width) const;
   const char* output_name() const;
 

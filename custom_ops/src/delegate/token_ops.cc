@@ -87,7 +87,9 @@ class TokenScatterOperator final : public Operator {
     expect_positions(positions, node.rows(0), attributes_.capacity);
     for (int row = 0; row < node.rows(0); row++)
       std::memcpy(cache_->rows.get() + positions[row] * width, x + row * width, sizeof(float) * width);
-    std::memcpy(node.output_data(), cache_->rows.get(), sizeof(float) * width * attributes_.capacity);
+    // A scatter may only fill the cache for a TokenGather of another signature.
+    if (float* y = node.optional_output_data())
+      std::memcpy(y, cache_->rows.get(), sizeof(float) * width * attributes_.capacity);
   }
 
  private:
