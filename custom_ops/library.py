@@ -138,7 +138,7 @@ def describe_library(path: Path) -> dict:
 
 
 def self_test(operators: Operators) -> None:
-    """One ternary Linear through the runtime against NumPy. Raises OperatorError naming library and runtime versions."""
+    """One ternary Linear through the runtime against NumPy. Raises OperatorError naming both versions."""
     info, remedy = operators.info, f"{REBUILD}, install another ai-edge-litert, or set {RUNTIME_VARIABLE}"
     where = f"operators {info.version} ({info.path}) in {info.runtime}"
     rng = np.random.default_rng(0)

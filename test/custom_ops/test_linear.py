@@ -34,7 +34,20 @@ def linear_model(build, weight_format, codes, scale, bias=None, activation=Activ
     return build(describe)
 
 
-SIZES = [(1, 1), (2, 3), (3, 17), (15, 4), (16, 16), (17, 31), (31, 5), (33, 33), (47, 64), (48, 65), (70, 70), (192, 768)]
+SIZES = [
+    (1, 1),
+    (2, 3),
+    (3, 17),
+    (15, 4),
+    (16, 16),
+    (17, 31),
+    (31, 5),
+    (33, 33),
+    (47, 64),
+    (48, 65),
+    (70, 70),
+    (192, 768),
+]
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -45,7 +58,11 @@ def test_equals_the_reference_bit_for_bit_on_odd_sizes(weight_format, isa, build
         run = open_model(linear_model(build, weight_format, codes, scale, bias), isa)
         for rows in (1, 2, 5, 13):
             x = rng.normal(size=(rows, in_features)).astype(np.float32)
-            assert np.array_equal(run(x=x)["y"], reference.linear(x, codes, scale, bias)), (out_features, in_features, rows)
+            assert np.array_equal(run(x=x)["y"], reference.linear(x, codes, scale, bias)), (
+                out_features,
+                in_features,
+                rows,
+            )
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)

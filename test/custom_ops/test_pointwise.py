@@ -106,4 +106,6 @@ def test_tokens_are_kept_between_calls_and_not_between_interpreters(build, open_
 def test_positions_outside_the_cache_are_refused(position, build, open_model):
     run = open_model(token_model(build))
     with pytest.raises(RuntimeError, match=f"EdgeVlmTokenScatter.*'all'.*position {position} of row 0 is outside 0..5"):
-        run(**{"x": np.zeros((1, 3), np.float32), "at": np.array([position], np.int32), "from": np.array([0], np.int32)})
+        run(
+            **{"x": np.zeros((1, 3), np.float32), "at": np.array([position], np.int32), "from": np.array([0], np.int32)}
+        )

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged models are refused with a message that names the node; the process survives."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from custom_ops.errors import OperatorError
+from custom_ops.spec import (
+    HEADER,
+    MAGIC,
+    Attention,
+    Embedding,
+    Linear,
+    Norm,
+    SwiGlu,
+    TokenGather,
+    TokenScatter,
+    WeightFormat,
+)
+
+GOOD = Linear(WeightFormat.TERNARY, 32, 20)
+
+
+@dataclass(frozen=True)
+class RawAttributes:
+    """Stands for an operator whose attribute bytes are not what to_bytes() would write."""
+
+    OP: str
+    raw: bytes
+
+    def to_bytes(self):
+        return self.raw
+
+
+def refusal(build, open_model, describe, **inputs) -> str:
+    """The message with which the model is refused, at load or at the first call."""
+    with pytest.raises((OperatorError, RuntimeError, ValueError)) as caught:
+        open_model(build(describe))(**inputs)
+    return str(caught.value)
+
+
+def linear(attributes, weight_bytes=256, scale=20, x_width=32, weights_type=np.uint8):
+    def describe(graph):
+        x = graph.input("x", (-1, x_width))
+        weights = graph.constant("weights", np.zeros(weight_bytes, weights_type))
+        y = graph.custom(attributes, [x, weights, graph.constant("scale", np.ones(scale, np.float32))], "fc1", (-1, 20))
+        return {"x": x}, {"y": y}
+
+    return describe
+
+
+X = np.zeros((2, 32), np.float32)
+
+
+def test_the_model_that_the_others_damage_runs(build, open_model):
+    assert open_model(build(linear(GOOD)))(x=X)["y"].shape == (2, 20)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "0 bytes of attributes, expected 32"),
+        (GOOD.to_bytes()[:-1], "31 bytes of attributes, expected 32"),
+        (GOOD.to_bytes() + b"\0", "33 bytes of attributes, expected 32"),
+        (b"EVOX" + GOOD.to_bytes()[4:], "do not start with EVO1"),
+        (HEADER.pack(MAGIC, 9, 24) + GOOD.to_bytes()[8:], "attributes of version 9, this library reads 1"),
+    ],
+)
+def test_attributes_that_are_not_ours(raw, message, build, open_model):
+    text = refusal(build, open_model, linear(RawAttributes("EdgeVlmLinear", raw)), x=X)
+    assert message in text and "EdgeVlmLinear (output 'fc1')" in text
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (Linear(4, 32, 20), "weight_format is 4"),
+        (Linear(1, 0, 20), "in_features is 0, allowed 1..65536"),
+        (Linear(1, -5, 20), "in_features is -5"),
+        (Linear(1, 2**31 - 1, 20), "in_features is 2147483647"),
+        (Linear(1, 32, 2**31 - 1), "out_features is 2147483647"),
+        (Linear(1, 32, 20, 7), "activation is 7"),
+        (Linear(1, 32, 20, 0, 1), "3 inputs and 1 outputs, expected 4 and 1"),
+        (Linear(1, 33, 20), "input 0 (x) is float32 (2, 32), expected float32 (any, 33)"),
+        (Linear(1, 32, 40), "input 1 (weights) holds 256 bytes, expected 384"),
+        (Linear(3, 32, 20), "input 1 (weights) holds 256 bytes, expected 1024"),
+    ],
+)
+def test_linear_attributes_that_do_not_fit(attributes, message, build, open_model):
+    text = refusal(build, open_model, linear(attributes), x=X)
+    assert message in text and "'fc1'" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_bytes": 255}, "input 1 (weights) holds 255 bytes, expected 256"),
+        ({"weight_bytes": 64, "weights_type": np.float32}, "input 1 (weights) is float32, expected uint8"),
+        ({"scale": 19}, "input 2 (scale) is float32 (19), expected float32 (20)"),
+    ],
+)
+def test_linear_constants_that_do_not_fit(change, message, build, open_model):
+    assert message in refusal(build, open_model, linear(GOOD, **change), x=X)
+
+
+def unary(attributes, widths, types=(np.float32, np.int32)):
+    """A node whose inputs are all dynamic: rank 2 where a width is given, else rank 1."""
+
+    def describe(graph):
+        shapes = [(-1,) if width is None else (-1, width) for width in widths]
+        tensors = [graph.input(f"i{i}", shape, types[i]) for i, shape in enumerate(shapes)]
+        return {f"i{i}": t for i, t in enumerate(tensors)}, {"y": graph.custom(attributes, tensors, "out", (-1, 4))}
+
+    return describe
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (Attention(1, 2**30, 3, 3, 64, 0, 0.0, 1.0), "capacity is 1073741824"),
+        (Attention(1, 10, 3, 2, 4, 0, 0.0, 1.0), "3 query heads are not a multiple of 2 kv heads"),
+        (Attention(1, 10, 2, 2, 3, 1, 1e4, 1.0), "needs an even head_dim"),
+        (Attention(1, 10, 2, 2, 3, 1, float("nan"), 1.0), "rope_theta"),
+        (Attention(1, 10, 2, 2, 4, 0, 0.0, 1.0), "input 0 (qkv) is float32 (1, 4), expected float32 (any, 24)"),
+        (TokenScatter(1, 0, 4), "capacity is 0"),
+        (TokenGather(1, 3, -1), "width is -1"),
+        (TokenGather(1, 3, 4), "2 inputs and 1 outputs, expected 1 and 1"),
+    ],
+)
+def test_caches_that_cannot_be(attributes, message, build, open_model):
+    inputs = {"i0": np.zeros((1, 4), np.float32), "i1": np.zeros(1, np.int32)}
+    assert message in refusal(build, open_model, unary(attributes, (4, None)), **inputs)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "width"),
+    [(Attention(1, 2**24, 2, 2, 64, 0, 0.0, 1.0), 384), (TokenScatter(1, 2**24, 2**12), 2**12)],
+)
+def test_caches_that_no_robot_has_memory_for(attributes, width, build, open_model):
+    inputs = {"i0": np.zeros((1, width), np.float32), "i1": np.zeros(1, np.int32)}
+    assert "larger than 1 GiB" in refusal(build, open_model, unary(attributes, (width, None)), **inputs)
+
+
+def test_two_nodes_must_agree_on_a_shared_cache(build, open_model):
+    def describe(graph):
+        x, at = graph.input("x", (-1, 4)), graph.input("at", (-1,), np.int32)
+        first = graph.custom(TokenScatter(1, 3, 4), [x, at], "first", (3, 4))
+        return {"x": x, "at": at}, {"a": first, "b": graph.custom(TokenGather(1, 5, 4), [at], "second", (-1, 4))}
+
+    text = refusal(build, open_model, describe, x=np.zeros((1, 4), np.float32), at=np.zeros(1, np.int32))
+    assert "token cache 1 is (5, 4) here and (3, 4) at another node" in text and "'second'" in text
+
+
+@pytest.mark.parametrize(
+    ("attributes", "width", "message"),
+    [
+        (SwiGlu(3), 4, "input 0 (x) is float32 (1, 4), expected float32 (any, 6)"),
+        (SwiGlu(2**30), 4, "width is 1073741824"),
+        (Norm(3, 4, 1e-5), 4, "kind is 3"),
+        (Norm(2, 4, float("nan")), 4, "epsilon"),
+        (Embedding(1, 5, 4, 0, 0), 4, "weight_format is 1"),
+    ],
+)
+def test_other_operators(attributes, width, message, build, open_model):
+    describe = unary(attributes, (width,))
+    assert message in refusal(build, open_model, describe, i0=np.zeros((1, width), np.float32))
+
+
+def test_random_attribute_bytes_never_crash(build, open_model, rng):
+    for op, size in [("EdgeVlmLinear", 24), ("EdgeVlmAttention", 32), ("EdgeVlmNorm", 12), ("EdgeVlmTokenScatter", 12)]:
+        for _ in range(15):
+            body = rng.choice(np.array([0, 1, 2, 3, 4, 127, 255], np.uint8), size).tobytes()
+            attributes = RawAttributes(op, struct.pack("<4sHH", MAGIC, 1, size) + body)
+            inputs = {"i0": np.zeros((1, 4), np.float32), "i1": np.zeros(1, np.int32)}
+            assert op in refusal(build, open_model, unary(attributes, (4, None)), **inputs)
+
+
+def test_a_constant_behind_the_end_of_the_file(build, open_model):
+    path = build(linear(GOOD))
+    path.write_bytes(path.read_bytes()[:-256])
+    with pytest.raises((OperatorError, RuntimeError, ValueError)):
+        open_model(path)(x=X)
+    with pytest.raises(OperatorError, match="behind the end of the file"):
+        open_model(path, "numpy")
