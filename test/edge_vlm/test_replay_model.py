@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings through the real pipeline, with a tiny model in the slow engine."""
+"""Recordings through the real pipeline with a tiny model, in both engines."""
 
 import json
 
@@ -10,14 +10,19 @@ import pytest
 from edge_vlm import cli
 from edge_vlm.observation import Events
 from edge_vlm.replay.record import MEASURED
+from edge_vlm.runtime.interpreter import why_not_litert
 from edge_vlm.sources.bag_writer import BagWriter
 
 SECOND = 1_000_000_000
 
 
-@pytest.fixture(autouse=True)
-def numpy_engine(monkeypatch):
-    monkeypatch.setenv("EDGE_VLM_RUNTIME", "numpy")
+@pytest.fixture(autouse=True, params=["numpy", "litert"])
+def engine(monkeypatch, request):
+    monkeypatch.delenv("EDGE_VLM_RUNTIME", raising=False)
+    if request.param == "numpy":
+        monkeypatch.setenv("EDGE_VLM_RUNTIME", "numpy")
+    elif reason := why_not_litert(1):
+        pytest.skip(reason)
 
 
 @pytest.fixture
