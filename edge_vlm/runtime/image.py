@@ -33,9 +33,9 @@ def patchify(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray | Non
     pixels = image_rgb.reshape(grid, patch, grid, patch, 3).transpose(0, 2, 4, 1, 3)  # (row, column, channel, y, x)
     pixels = pixels.reshape(grid * grid, 3, patch * patch)
     values = (pixels if positions is None else pixels[positions]).astype(np.float32)
-    values /= np.float32(255.0)
-    values -= np.array(info.mean, np.float32)[None, :, None]
-    values /= np.array(info.std, np.float32)[None, :, None]
+    mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
+    values *= (1 / (255 * std))[:, None]  # (x / 255 - mean) / std in two passes
+    values -= (mean / std)[:, None]
     return values.reshape(len(values), 3 * patch * patch)
 
 
