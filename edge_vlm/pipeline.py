@@ -215,16 +215,8 @@ class CaptionPipeline:
         return _Plan(decision, route, compute)
 
     def _features(self, glance: Glance, decision: GateDecision) -> SceneFeatures:
-        return scene_features(
-            active=decision.active,
-            scores=glance.scores,
-            luma=glance.luma,
-            events_per_patch_s=glance.events_per_patch_s,
-            ego_shift_px=glance.shift.magnitude_px,
-            caption_confidence=1.0 if self._caption is None else self._caption.score,
-            frames_since_full=self._state.frames_since_full,
-            shallow=self._state.shallow,
-        )
+        confidence = 1.0 if self._caption is None else self._caption.score
+        return scene_features(glance, decision, self._state, confidence)
 
     def _encode(self, resized: np.ndarray, glance: Glance | None, plan: _Plan, stamp_ns: int) -> int:
         """Runs the branch, refreshes what it computed, and returns its multiply-accumulates."""
@@ -234,7 +226,7 @@ class CaptionPipeline:
             macs = self._run_encoder(resized, plan.compute, shallow)
             if glance is not None:
                 self._state.refresh(plan.compute, glance.descriptors, glance.light, stamp_ns, shallow)
-        self._state.observe(plan.decision.changed, plan.decision.due & ~plan.compute)
+        self._state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute)
         return macs
 
     def _run_encoder(self, resized: np.ndarray, compute: np.ndarray, shallow: bool) -> int:

@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from edge_vlm.sttf.gate import GateDecision
+from edge_vlm.sttf.scene_watch import Glance
+from edge_vlm.sttf.token_state import TokenState
+
 _SCORE_CAP = 50.0  # an infinite score (overload, first frame) is as good as this
 _EDGE_LEVELS = 12.0
 _ENTROPY_BINS = 32
@@ -16,13 +20,21 @@ _ENTROPY_BINS = 32
 class SceneFeatures:
     """One frame as the router sees it; large ranges are compressed by log(1 + x).
 
-    active_fraction: tokens that the gate wants, of all. mean_change, max_change: log scores of those tokens, in noise
-    units. event_rate: log events per patch and second. edge_density: part of the small luma image that is edge.
-    entropy_bits: of its grey levels. ego_shift_px: log global shift. caption_confidence: score of the last caption, 1
-    before the first. frames_since_full: log. shallow_fraction: tokens whose last refresh was shallow.
+    active_fraction: tokens that the gate wants, of all.
+    fresh_fraction: patches that changed and had not in the frame before: something appeared or left, where movement
+        changes the same patches again.
+    mean_change, max_change: log scores of the wanted tokens, in noise units.
+    event_rate: log events per patch and second.
+    edge_density: part of the small luma image that is edge. entropy_bits: of its grey levels.
+    ego_shift_px: log global shift.
+    caption_confidence: score of the last caption, 1 before the first.
+    frames_since_full: log.
+    shallow_fraction: tokens whose last refresh was shallow.
+    context_debt: mean part of the patches that have changed since a token was computed.
     """
 
     active_fraction: float
+    fresh_fraction: float
     mean_change: float
     max_change: float
     event_rate: float
@@ -32,6 +44,7 @@ class SceneFeatures:
     caption_confidence: float
     frames_since_full: float
     shallow_fraction: float
+    context_debt: float
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -58,28 +71,22 @@ def entropy_bits(luma: np.ndarray) -> float:
 
 
 def scene_features(
-    *,
-    active: np.ndarray,
-    scores: np.ndarray,
-    luma: np.ndarray,
-    events_per_patch_s: float,
-    ego_shift_px: float,
-    caption_confidence: float,
-    frames_since_full: int,
-    shallow: np.ndarray,
+    glance: Glance, decision: GateDecision, state: TokenState, caption_confidence: float
 ) -> SceneFeatures:
-    """``active, shallow`` bool and ``scores`` ``(tokens,)``; ``luma`` the small image ``(rows, cols)``."""
-    chosen = np.minimum(scores[active], _SCORE_CAP)
+    """From what the frame showed, what the gate wants of it, and what is remembered (as before this frame)."""
+    chosen = np.minimum(glance.scores[decision.active], _SCORE_CAP)
     log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
     return SceneFeatures(
-        active_fraction=float(active.mean()),
+        active_fraction=float(decision.active.mean()),
+        fresh_fraction=float((decision.changed & ~state.was_active).mean()),
         mean_change=float(log_scores.mean()),
         max_change=float(log_scores.max()),
-        event_rate=float(np.log1p(max(events_per_patch_s, 0.0))),
-        edge_density=edge_density(luma),
-        entropy_bits=entropy_bits(luma),
-        ego_shift_px=float(np.log1p(ego_shift_px)),
+        event_rate=float(np.log1p(max(glance.events_per_patch_s, 0.0))),
+        edge_density=edge_density(glance.luma),
+        entropy_bits=entropy_bits(glance.luma),
+        ego_shift_px=float(np.log1p(glance.shift.magnitude_px)),
         caption_confidence=caption_confidence,
-        frames_since_full=float(np.log1p(frames_since_full)),
-        shallow_fraction=float(shallow.mean()),
+        frames_since_full=float(np.log1p(state.frames_since_full)),
+        shallow_fraction=float(state.shallow.mean()),
+        context_debt=float(state.context_debt.mean()),
     )

@@ -30,14 +30,16 @@ class Router(Protocol):
 
 @dataclass(frozen=True)
 class FixedRules:
-    """Where a bundle has no router: a weak change of the same content (light, noise) is worth the first blocks only."""
+    """Where a bundle has no router: a weak change of the same content (light, noise) is worth the first blocks only;
+    where much appears or leaves at once, the context of everything else changes too."""
 
     weak_change: float = float(np.log1p(4.0))
     full_fraction: float = 0.5
+    fresh_fraction: float = 0.08
     name: str = "rules"
 
     def probabilities(self, features: SceneFeatures) -> np.ndarray:
-        if features.active_fraction > self.full_fraction:
+        if features.active_fraction > self.full_fraction or features.fresh_fraction > self.fresh_fraction:
             return np.array([0.0, 0.0, 0.0, 1.0])
         if features.max_change < self.weak_change:
             return np.array([0.0, 1.0, 0.0, 0.0])

@@ -28,8 +28,10 @@ class SttfConfig:
     keyframe_fraction: above that fraction of changed patches everything is recomputed.
     budget_tokens: most tokens computed in one frame that is no keyframe (0: no limit); the rest stays due.
     settle_frames: quiet frames after which tokens last computed at shallow depth are computed at full depth.
-    context_refresh_ratio: tokens recomputed one by one, as a multiple of all tokens, after which the next quiet
-        frame recomputes everything, since unchanged tokens still carry the context of what has gone (0: never).
+    context_debt_max: a token carries, by attention, the context of patches that have changed since it was computed;
+        the context is out of date once so many patches have changed, as a part of all patches. Such tokens are
+        computed anew when the scene has settled.
+    context_share: while the scene keeps changing, so many of them per changed patch are computed along with it.
     scene_distance: relative distance of the fused scene embedding (see ``fusion``) that asks for a new caption.
     """
 
@@ -47,7 +49,8 @@ class SttfConfig:
     keyframe_fraction: float = 0.6
     budget_tokens: int = 0
     settle_frames: int = 3
-    context_refresh_ratio: float = 1.5
+    context_debt_max: float = 0.05
+    context_share: float = 0.25
     scene_distance: float = 0.3
 
     def __post_init__(self) -> None:

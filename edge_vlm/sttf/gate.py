@@ -8,6 +8,7 @@ slow drift adds up and is seen, and what has left is recomputed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,22 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class ContextDebt:
+    """Tokens whose context is out of date: what they attended to has changed since."""
+
+    maximum: float
+
+    def overdue(self, context_debt: np.ndarray) -> np.ndarray:
+        return context_debt >= self.maximum
+
+    def worst(self, context_debt: np.ndarray, count: int) -> np.ndarray:
+        """Of those, the ``count`` with the largest debt."""
+        chosen = np.zeros(context_debt.shape, bool)
+        chosen[np.argsort(-context_debt, kind="stable")[:count]] = True
+        return chosen & self.overdue(context_debt)
+
+
+@dataclass(frozen=True)
 class GateDecision:
     """``active``: compute these tokens; ``changed``: those that changed; ``due``: wanted, but over the budget.
 
@@ -111,6 +128,8 @@ class Gate:
         wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
         wanted |= state.due_frames > 0
         wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
+        along = math.ceil(config.context_share * changed.sum())
+        wanted |= ContextDebt(config.context_debt_max).worst(np.where(wanted, 0.0, state.context_debt), along)
         active = Budget(config.budget_tokens).take(wanted, scores, state.due_frames)
         reason = f"{int(changed.sum())} patches changed"
         return GateDecision(active, changed, wanted & ~active, False, False, reason)
@@ -119,18 +138,17 @@ class Gate:
         """Nothing changed: time to put right what was left approximate."""
         config = self.config
         settled = state.quiet_frames >= config.settle_frames
-        if settled and 0 < config.context_refresh_ratio * state.tokens <= state.refreshed_since_full:
-            return self._keyframe(changed, "context of what has changed")
         wanted = state.due_frames > 0
         reason = "tokens left over by the budget" if wanted.any() else ""
-        if settled and state.shallow.any():
-            wanted = wanted | state.shallow
-            reason = reason or "settling tokens of shallow depth"
+        if settled:
+            approximate = state.shallow | ContextDebt(config.context_debt_max).overdue(state.context_debt)
+            wanted = wanted | approximate
+            reason = reason or ("settling: depth and context" if approximate.any() else "")
         expired = self._expired(state, stamp_ns, encoding_anyway=bool(wanted.any()))
         if expired.any():
             wanted = wanted | expired
             reason = reason or "tokens over the age limit"
-        if wanted.all():
+        if config.budget_tokens == 0 and wanted.mean() > config.keyframe_fraction:
             return self._keyframe(changed, reason)
         active = Budget(config.budget_tokens).take(wanted, state.age_s(stamp_ns), state.due_frames)
         return GateDecision(active, changed, wanted & ~active, False, True, reason or "nothing changed")

@@ -23,6 +23,7 @@ class TokenState:
     reference: descriptors ``(tokens, cells, 3)`` at the last refresh, seen under ``light_gain, light_offset
         (tokens, 3)``. event_evidence: events since the last refresh that noise does not explain.
     deep_stamp_ns: when the token was last computed at full depth. shallow: computed at shallow depth since then.
+    context_debt: patches that have changed since the token was computed, as a part of all, added up over frames.
     was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
     features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes.
     """
@@ -34,6 +35,7 @@ class TokenState:
     event_evidence: np.ndarray
     deep_stamp_ns: np.ndarray
     shallow: np.ndarray
+    context_debt: np.ndarray
     was_active: np.ndarray
     due_frames: np.ndarray
     features: np.ndarray | None = None
@@ -41,7 +43,6 @@ class TokenState:
     valid: bool = False
     frames_since_full: int = 0
     quiet_frames: int = 0
-    refreshed_since_full: int = 0
     resets: Counter = field(default_factory=Counter)
 
     @classmethod
@@ -55,6 +56,7 @@ class TokenState:
             event_evidence=np.zeros(tokens, np.float32),
             deep_stamp_ns=np.zeros(tokens, np.int64),
             shallow=np.zeros(tokens, bool),
+            context_debt=np.zeros(tokens, np.float32),
             was_active=np.zeros(tokens, bool),
             due_frames=np.zeros(tokens, np.int32),
         )
@@ -88,12 +90,11 @@ class TokenState:
             self.deep_stamp_ns[refreshed] = stamp_ns
         if refreshed.all() and not shallow:
             self.valid = True
-            self.frames_since_full = self.refreshed_since_full = 0
-        else:
-            self.refreshed_since_full += int(refreshed.sum())
+            self.frames_since_full = 0
 
-    def observe(self, changed: np.ndarray, due: np.ndarray) -> None:
-        """Close a frame: which tokens had changed, and which of them still wait."""
+    def observe(self, changed: np.ndarray, due: np.ndarray, computed: np.ndarray) -> None:
+        """Close a frame: which tokens had changed, which wait for their turn, and which were computed."""
+        self.context_debt = np.where(computed, 0.0, self.context_debt + changed.mean()).astype(np.float32)
         self.was_active = changed
         self.due_frames = np.where(due, self.due_frames + 1, 0).astype(np.int32)
         self.quiet_frames = 0 if changed.any() else self.quiet_frames + 1

@@ -100,7 +100,7 @@ class _Rollout:
     def refresh(self, frame: EncodedFrame, glance, decision, features: np.ndarray) -> None:
         self.state.features = features
         self.state.refresh(decision.active, glance.descriptors, glance.light, frame.stamp_ns)
-        self.state.observe(decision.changed, decision.due)
+        self.state.observe(decision.changed, decision.due, decision.active)
 
 
 def gate_quality(
@@ -150,22 +150,13 @@ def trials_of_clip(
             before, features = features, rollout.encode(frame, active)
             if choice:
                 errors = [scene_distance(frame.dense, result) for result in (before, shallow, features)]
-                trials.append(_trial(index, glance, active, state, score, errors, vision))
+                trials.append(_trial(index, glance, decision, state, score, errors, vision))
         rollout.refresh(frame, glance, decision, features)
     return trials
 
 
-def _trial(index: int, glance, active, state, score: float, errors: list[float], vision: VisionInfo) -> Trial:
-    features = scene_features(
-        active=active,
-        scores=glance.scores,
-        luma=glance.luma,
-        events_per_patch_s=glance.events_per_patch_s,
-        ego_shift_px=glance.shift.magnitude_px,
-        caption_confidence=score,
-        frames_since_full=state.frames_since_full,
-        shallow=state.shallow,
-    )
-    tokens = int(active.sum())
+def _trial(index: int, glance, decision, state, score: float, errors: list[float], vision: VisionInfo) -> Trial:
+    tokens = int(decision.active.sum())
     macs = (0, vision.encoder_macs(tokens, True), vision.encoder_macs(tokens), vision.encoder_macs(vision.tokens))
+    features = scene_features(glance, decision, state, score)
     return Trial(index, features, np.array([*errors, 0.0], np.float32), np.array(macs, np.float32) / macs[-1])

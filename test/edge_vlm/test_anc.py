@@ -10,9 +10,13 @@ import pytest
 from edge_vlm.anc import BRANCHES, BranchHysteresis, FixedRules, HysteresisConfig, MlpRouter, RoutePolicy, SceneFeatures
 from edge_vlm.anc.features import edge_density, entropy_bits, scene_features
 from edge_vlm.errors import BundleError
+from edge_vlm.sttf import TokenState
+from edge_vlm.sttf.ego_motion import GlobalShift
 from edge_vlm.sttf.gate import GateDecision
+from edge_vlm.sttf.illumination import Light
+from edge_vlm.sttf.scene_watch import Glance
 
-FEATURES = SceneFeatures(0.1, 2.0, 3.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0)
+FEATURES = SceneFeatures(0.1, 0.01, 2.0, 3.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
 
 
 def some(count):
@@ -87,6 +91,7 @@ def test_fixed_rules():
     assert BRANCHES[rules.probabilities(FEATURES).argmax()] == "sparse"
     assert BRANCHES[rules.probabilities(weak).argmax()] == "shallow"
     assert BRANCHES[rules.probabilities(replace(weak, active_fraction=0.55)).argmax()] == "full"
+    assert BRANCHES[rules.probabilities(replace(weak, fresh_fraction=0.1)).argmax()] == "full"
 
 
 def test_dearer_at_once_cheaper_only_after_the_dwell_time():
@@ -156,15 +161,14 @@ def test_scene_numbers():
 
 @pytest.mark.parametrize("active", [0, 5, 196])
 def test_features_are_finite_whatever_the_scores_are(active):
-    features = scene_features(
-        active=some(active),
+    glance = Glance(
         scores=np.full(196, np.inf),
+        descriptors=np.zeros((196, 16, 3), np.float32),
+        light=Light(),
         luma=np.zeros((56, 56), np.float32),
+        shift=GlobalShift(),
         events_per_patch_s=0.0,
-        ego_shift_px=0.0,
-        caption_confidence=1.0,
-        frames_since_full=0,
-        shallow=some(0),
     )
+    features = scene_features(glance, decision(active), TokenState.of((14, 14)), 1.0)
     assert np.isfinite(features.vector()).all()
     assert features.vector().shape == (len(SceneFeatures.names()),)

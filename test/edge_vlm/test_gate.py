@@ -21,7 +21,7 @@ DESCRIPTORS = np.zeros((196, 16, 3), np.float32)
 def warm_state(stamp_ns=0):
     state = TokenState.of(GRID)
     state.refresh(np.ones(196, bool), DESCRIPTORS, Light(), stamp_ns)
-    state.observe(np.zeros(196, bool), np.zeros(196, bool))
+    state.observe(mask(), mask(), mask())
     return state
 
 
@@ -98,14 +98,14 @@ def test_much_change_is_a_keyframe():
 
 
 def test_over_the_budget_the_rest_stays_due_and_comes_next():
-    gate, state = Gate(replace(CONFIG, budget_tokens=10, dilation=0)), warm_state()
+    gate, state = Gate(replace(CONFIG, budget_tokens=10, dilation=0, context_share=0.0)), warm_state()
     scores = np.where(np.arange(196) < 25, 9.0, 0.0)
     computed = np.zeros(196, int)
     for frame in range(3):
         decision = gate.decide(np.where(computed > 0, 0.0, scores), state, frame)
         assert decision.active.sum() <= 10
         state.refresh(decision.active, DESCRIPTORS, Light(), frame)
-        state.observe(decision.changed, decision.due)
+        state.observe(decision.changed, decision.due, decision.active)
         computed += decision.active
     assert (computed[:25] == 1).all() and computed[25:].sum() == 0
 
@@ -115,20 +115,56 @@ def test_shallow_tokens_are_settled_at_full_depth_when_the_scene_is_quiet():
     state.refresh(mask(5, 6), DESCRIPTORS, Light(), 1, shallow=True)
     for frame in range(CONFIG.settle_frames):
         assert not gate.decide(np.ones(196), state, frame).active.any() or frame >= CONFIG.settle_frames - 1
-        state.observe(np.zeros(196, bool), np.zeros(196, bool))
+        state.observe(mask(), mask(), mask())
     decision = gate.decide(np.ones(196), state, 9)
     assert decision.deep_only and np.flatnonzero(decision.active).tolist() == [5, 6]
 
 
-def test_after_many_single_refreshes_the_context_is_computed_anew():
-    gate, state = Gate(replace(CONFIG, context_refresh_ratio=0.5)), warm_state()
-    for _ in range(10):
-        state.refresh(mask(*range(10)), DESCRIPTORS, Light(), 1)
-    state.quiet_frames = CONFIG.settle_frames
-    decision = gate.decide(np.ones(196), state, 1)
-    assert decision.keyframe and decision.reason.startswith("context")
-    state.refresh(decision.active, DESCRIPTORS, Light(), 2)
-    assert not gate.decide(np.ones(196), state, 2).active.any()
+def move(gate, state, tokens, stamp_ns=1):
+    """One frame in which these tokens change."""
+    decision = gate.decide(np.where(mask(*tokens), 9.0, 1.0), state, stamp_ns)
+    state.refresh(decision.active, DESCRIPTORS, Light(), stamp_ns)
+    state.observe(decision.changed, decision.due, decision.active)
+    return decision
+
+
+def rest(gate, state, frames):
+    """Quiet frames; the decision of the last one."""
+    for _ in range(frames):
+        decision = move(gate, state, ())
+    return decision
+
+
+def test_when_the_scene_settles_tokens_with_an_old_context_are_computed():
+    gate, state = Gate(CONFIG), warm_state()
+    move(gate, state, range(40, 52))
+    assert not rest(gate, state, CONFIG.settle_frames).active.any()
+    decision = rest(gate, state, 1)
+    assert decision.keyframe and "context" in decision.reason
+    assert not rest(gate, state, 10).active.any(), "once is enough"
+
+
+def test_a_small_change_leaves_the_context_alone():
+    gate, state = Gate(CONFIG), warm_state()
+    move(gate, state, range(3))
+    assert not rest(gate, state, 10).active.any()
+
+
+def test_while_things_move_old_contexts_are_computed_along():
+    gate, state = Gate(replace(CONFIG, dilation=0)), warm_state()
+    seen = np.zeros(196, bool)
+    for _ in range(100):
+        decision = move(gate, state, range(40, 52))
+        assert 12 <= decision.active.sum() <= 12 + 3
+        seen |= decision.active
+    assert seen.all()
+
+
+def test_with_a_budget_settling_takes_several_frames():
+    gate, state = Gate(replace(CONFIG, budget_tokens=60)), warm_state()
+    move(gate, state, range(40, 60))
+    counts = [rest(gate, state, 1).active.sum() for _ in range(10)]
+    assert max(counts) == 60 and sum(counts) >= 196 - 60
 
 
 def test_everything_over_the_age_limit_is_a_keyframe():
