@@ -19,6 +19,7 @@ from edge_vlm.runtime.bundle import Bundle
 from offline_compress.commands import export as export_command
 from offline_compress.export.errors import CheckpointError, ExportError
 from offline_compress.export.model_shape import read_text_shape, read_vision_shape
+from offline_compress.export.prompt import Prompt, read_special_tokens
 from offline_compress.export.weights import HEAD, LinearWeights, ModelWeights
 
 QUERY = "model.text_model.layers.0.self_attn.q_proj"
@@ -108,14 +109,34 @@ def test_both_spellings_of_the_rotary_base_are_read():
     assert read_text_shape(config).rope_theta == 100000.0
 
 
-def test_the_published_smolvlm_256m_fits_the_template():
-    path = Path(__file__).resolve().parents[2].parent / "shared/data/vlm_configs/SmolVLM-256M-Instruct/config.json"
-    if not path.is_file():
+@pytest.fixture
+def published() -> Path:
+    """Configuration and tokenizer of SmolVLM-256M-Instruct."""
+    path = Path(__file__).resolve().parents[2].parent / "shared/data/vlm_configs/SmolVLM-256M-Instruct"
+    if not path.is_dir():
         pytest.skip(f"no published configuration here: {path}")
-    config = json.loads(path.read_text())
+    return path
+
+
+def test_the_published_smolvlm_256m_fits_the_template(published: Path):
+    config = json.loads((published / "config.json").read_text())
     vision, text = read_vision_shape(config), read_text_shape(config)
     assert (vision.tokens, vision.image_tokens, vision.hidden_size) == (1024, 64, 768)
     assert (text.query_heads, text.kv_heads, text.layers, text.rope_theta) == (9, 3, 30, 100000.0)
+
+
+def test_the_published_prompt_and_markers_are_known_to_its_tokenizer(published: Path):
+    from tokenizers import Tokenizer
+
+    config, tokenizer = json.loads((published / "config.json").read_text()), published / "tokenizer.json"
+    tokens = read_special_tokens(config, tokenizer.read_bytes())
+    assert (tokens.bos, tokens.eos, tokens.pad) == (1, 49279, 2)  # config.json alone says eos 2
+    prompt = Prompt.smolvlm(64)
+    text = prompt.template.replace("{image}", prompt.image).replace("{question}", prompt.question)
+    ids = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).ids
+    assert ids.count(config["image_token_id"]) == 64 and ids[0] == tokens.bos and ids.count(tokens.eos) == 1
+    with pytest.raises(ExportError, match="<image> is 49190 in tokenizer.json, 7 in config.json"):
+        read_special_tokens({**config, "image_token_id": 7}, tokenizer.read_bytes())
 
 
 def test_codes_outside_their_format_are_refused():
