@@ -58,13 +58,15 @@ class VisionEncoder:
         ``patches`` float32 (A, 3 P P) of the active tokens alone, ``positions`` their token indices (A,),
         ascending. ``shallow`` runs the first blocks only and adds what the others gave each token last time.
         Returns image_features float32 (I, D_text), valid until the next call. With A = 0 nothing runs.
-        Raises ValueError where the first call after a reset is not a full one.
+        Raises ValueError where the first call after a reset is not a full one, and OperatorError where the graph
+        fails; its caches are then unknown, so the next call must be full again.
         """
         positions = self.check(patches, positions, shallow)
         if len(positions) == 0:
             return self.image_features
         signature = "encode_shallow" if shallow else "encode"
         inputs = {"patches": np.ascontiguousarray(patches, np.float32), "positions": positions}
+        self.reset()  # until the graph has run to its end
         self.image_features = self.graph.run(signature, inputs)["image_features"]
         return self.image_features
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_model import IMAGE_SIZE, make_image
 
-from edge_vlm.errors import BundleError, InputError
+from edge_vlm.errors import BundleError, InputError, OperatorError
 from edge_vlm.runtime import TextDecoder, VisionEncoder, interpreter
 from edge_vlm.runtime.bundle import Bundle, ImageInfo
 from edge_vlm.runtime.image import patchify, squash
@@ -106,6 +106,15 @@ def test_the_first_call_must_be_full(encoder: VisionEncoder):
             encoder.encode(*arguments)
     full(encoder, 0)
     encoder.reset()
+    with pytest.raises(ValueError, match="first call"):
+        encoder.encode(patches[:3], ALL[:3])
+
+
+def test_after_a_failed_call_the_next_must_be_full(encoder: VisionEncoder):
+    full(encoder, 0)
+    patches = encoder.preprocess(make_image(0))
+    with pytest.raises(OperatorError, match="vision.tflite: encode failed"):
+        encoder.encode(patches[:3, :7], ALL[:3])
     with pytest.raises(ValueError, match="first call"):
         encoder.encode(patches[:3], ALL[:3])
 
