@@ -48,10 +48,10 @@ class SttfConfig:
     dilation: int = 4
     keyframe_fraction: float = 0.6
     budget_tokens: int = 0
-    settle_frames: int = 3
+    settle_frames: int = 2
     context_debt_max: float = 0.05
     context_share: float = 0.25
-    scene_distance: float = 0.3
+    scene_distance: float = 0.33
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold_off <= self.threshold_on:
