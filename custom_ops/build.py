@@ -32,15 +32,35 @@ FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall
 # No fused multiply-add but where the source says so: the instruction sets' results must agree bit for bit.
 FLOAT_FLAGS = ["-ffp-contract=off", "-fno-math-errno"]
 QUIET = ["-Wno-psabi", "-Wno-unknown-pragmas"]
-X86_BASELINE = ["-DEDGE_VLM_X86_KERNELS", "-msse4.2", "-mpopcnt"]
-X86_FILES = {  # compiled on x86 only, with these flags
+X86_FLAGS = ["-DEDGE_VLM_X86_KERNELS", "-msse4.2", "-mpopcnt"]
+X86_FILES = {  # flags of the files that hold one instruction set; other architectures leave them out
     "kernels_avx2.cc": ["-mavx2", "-mfma"],
     "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
 }
+ARM_FLAGS = ["-DEDGE_VLM_ARM_KERNELS"]
+ARM_FILES = {"kernels_neondot.cc": ["-march=armv8.2-a+dotprod"]}
 
 
-def is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")
+def architecture_flags(machine: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Flags of every file, and the files of instruction sets with their own, for a name of platform.machine()."""
+    if machine.lower() in ("x86_64", "amd64"):
+        return X86_FLAGS, X86_FILES
+    if machine.lower() in ("aarch64", "arm64"):
+        return ARM_FLAGS, ARM_FILES
+    return [], {}
+
+
+def compile_commands(compiler: list[str], machine: str, defines: list[str], folder: Path) -> dict[Path, list[str]]:
+    """The command for each object file in ``folder``."""
+    flags, own_flags = architecture_flags(machine)
+    common = [*compiler, *FLAGS, *FLOAT_FLAGS, *QUIET, *flags, *defines, f"-I{SOURCES / 'kernels'}"]
+    foreign = (X86_FILES.keys() | ARM_FILES.keys()) - own_flags.keys()
+    commands = {}
+    for path in sorted(SOURCES.glob("*/*.cc")):
+        if path.name not in foreign:
+            target = folder / f"{path.stem}.o"
+            commands[target] = [*common, *own_flags.get(path.name, []), "-c", str(path), "-o", str(target)]
+    return commands
 
 
 def source_hash() -> str | None:
@@ -48,7 +68,7 @@ def source_hash() -> str | None:
     files = sorted(SOURCES.glob("*/*"))
     if not files:
         return None
-    digest = hashlib.sha256(repr((FLAGS, FLOAT_FLAGS, X86_BASELINE, X86_FILES)).encode())
+    digest = hashlib.sha256(repr((FLAGS, FLOAT_FLAGS, X86_FLAGS, X86_FILES, ARM_FLAGS, ARM_FILES)).encode())
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:HASH_DIGITS]
@@ -89,19 +109,12 @@ def build_library(library: Path = PACKAGE_LIBRARY) -> Path:
 
 
 def compile_and_link(compiler: list[str], sources: str, folder: Path) -> Path:
-    common = [*compiler, *FLAGS, *FLOAT_FLAGS, *QUIET, f"-I{SOURCES / 'kernels'}", f'-DEDGE_VLM_SOURCES="{sources}"']
-    if is_x86():
-        common += X86_BASELINE
-    files = [path for path in sorted(SOURCES.glob("*/*.cc")) if is_x86() or path.name not in X86_FILES]
-    objects = [folder / f"{path.stem}.o" for path in files]
-    commands = [
-        [*common, *X86_FILES.get(path.name, []), "-c", str(path), "-o", str(target)]
-        for path, target in zip(files, objects, strict=True)
-    ]
+    defines = [f'-DEDGE_VLM_SOURCES="{sources}"']
+    commands = compile_commands(compiler, platform.machine(), defines, folder)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(run_compiler, commands))
+        list(pool.map(run_compiler, commands.values()))
     library = folder / LIBRARY_NAME
-    run_compiler([*compiler, "-shared", "-pthread", *map(str, objects), "-o", str(library)])
+    run_compiler([*compiler, "-shared", "-pthread", *map(str, commands), "-o", str(library)])
     return library
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_ops import reference, spec
-from custom_ops.build import INSTALL_COMPILER, LIBRARY_NAME, PACKAGE_LIBRARY, build_library, built_hash, source_hash
+from custom_ops.build import LIBRARY_NAME, PACKAGE_LIBRARY, build_library, built_hash, source_hash
 from custom_ops.errors import OperatorError
 from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
 from custom_ops.packing import pack
@@ -170,7 +170,6 @@ def write_linear(path: Path, codes: np.ndarray, scale: np.ndarray) -> None:
 
 
 __all__ = [
-    "INSTALL_COMPILER",
     "LibraryInfo",
     "Operators",
     "ensure_library",

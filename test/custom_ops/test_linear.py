@@ -126,3 +126,9 @@ def test_rounding_is_half_to_even(isa, build, open_model):
     run = open_model(linear_model(build, WeightFormat.INT8, codes, np.ones(5, np.float32)), isa)
     y = run(x=np.array([[127, 0.5, 1.5, -2.5, 3.5]], np.float32))["y"]
     assert y.tolist() == [[127, 0, 2, -2, 4]]
+
+
+def test_no_rows_at_all(isa, build, open_model):
+    path = linear_model(build, WeightFormat.TERNARY, np.ones((5, 20), np.int8), np.ones(5, np.float32))
+    for which in (isa, "numpy"):
+        assert open_model(path, which)(x=np.zeros((0, 20), np.float32))["y"].shape == (0, 5)

@@ -109,3 +109,22 @@ def test_positions_outside_the_cache_are_refused(position, build, open_model):
         run(
             **{"x": np.zeros((1, 3), np.float32), "at": np.array([position], np.int32), "from": np.array([0], np.int32)}
         )
+
+
+def test_a_scatter_whose_output_is_not_read_fills_the_cache(build, open_model, rng):
+    def describe(graph):
+        x, at = graph.input("x", (-1, 3)), graph.input("at", (-1,), np.int32)
+        graph.custom(TokenScatter(1, 6, 3), [x, at], "unread", (6, 3))
+        return {"x": x, "at": at}, {"y": graph.custom(TokenGather(1, 6, 3), [at], "y", (-1, 3))}
+
+    x = rng.normal(size=(2, 3)).astype(np.float32)
+    assert np.array_equal(open_model(build(describe))(x=x, at=np.array([5, 2], np.int32))["y"], x)
+
+
+def test_no_rows_at_all(isa, build, open_model, rng):
+    run = open_model(norm_model(build, NormKind.LAYER, 9, rng), isa)
+    assert run(x=np.zeros((0, 9), np.float32))["y"].shape == (0, 9)
+    run = open_model(token_model(build), isa)
+    nowhere = np.zeros(0, np.int32)
+    y = run(**{"x": np.zeros((0, 3), np.float32), "at": nowhere, "from": nowhere})
+    assert y["all"].shape == (6, 3) and y["some"].shape == (0, 3)

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which kernels this CPU runs. The build defines EDGE_VLM_X86_KERNELS where it compiled the x86 tables.
+// Which kernels this CPU runs. The build defines EDGE_VLM_X86_KERNELS or EDGE_VLM_ARM_KERNELS where it compiled those
+// tables.
 #include <cstring>
 #include <string>
 
 #include "kernels.h"
+#ifdef EDGE_VLM_ARM_KERNELS
+#include <sys/auxv.h>
+#endif
 
 namespace edge_vlm {
 
@@ -11,6 +15,9 @@ extern const Kernels scalar_kernels;
 #ifdef EDGE_VLM_X86_KERNELS
 extern const Kernels avx2_kernels;
 extern const Kernels avx512vnni_kernels;
+#endif
+#ifdef EDGE_VLM_ARM_KERNELS
+extern const Kernels neondot_kernels;
 #endif
 
 namespace {
@@ -29,10 +36,20 @@ bool has_avx512vnni() {
 }
 #endif
 
+#ifdef EDGE_VLM_ARM_KERNELS
+bool has_dot_product() {
+  constexpr unsigned long kAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP
+  return (getauxval(AT_HWCAP) & kAsimdDp) != 0;
+}
+#endif
+
 const Candidate kBestFirst[] = {
 #ifdef EDGE_VLM_X86_KERNELS
     {&avx512vnni_kernels, has_avx512vnni},
     {&avx2_kernels, has_avx2},
+#endif
+#ifdef EDGE_VLM_ARM_KERNELS
+    {&neondot_kernels, has_dot_product},
 #endif
     {&scalar_kernels, [] { return true; }},
 };

@@ -82,7 +82,7 @@ int attention_tiles(const AttentionShape& shape, int rows);
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
            float* y);
 
-// The best table that this CPU runs; with a name ("scalar", "avx2", "avx512vnni") that one, or null where it is
+// The best table that this CPU runs; with a name ("scalar", "avx2", "avx512vnni", "neondot") that one, or null where it is
 // unknown, not compiled in, or the CPU lacks it.
 const Kernels* select_kernels(const char* name);
 

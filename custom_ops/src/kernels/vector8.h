@@ -69,6 +69,9 @@ EDGE_VLM_INLINE float max_lanes(f32x8 v) {
 EDGE_VLM_INLINE f32x8 multiply_add(f32x8 a, f32x8 b, f32x8 c) {
 #if defined(__FMA__)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  for (int lane = 0; lane < kLanes; lane++) c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+  return c;
 #else
   return a * b + c;
 #endif
