@@ -80,10 +80,14 @@ class Curve:
 
 
 def load_float_model(folder: Path) -> torch.nn.Module:
-    """The Hugging Face model in float32."""
+    """The Hugging Face model in float32, its attention as plain matrix products."""
     from transformers import AutoModelForImageTextToText
 
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    from offline_compress.train.attention import use_plain_attention
+
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    use_plain_attention(model)
+    return model
 
 
 def train_quantised(
@@ -153,8 +157,6 @@ def training_report(config: QatConfig, curve: list[dict]) -> dict:
 def write_bundle(source: Source, weights: ModelWeights, out: Path, name: str, report: dict) -> Path:
     """Export; the folder ``out`` is replaced whole. Raises ExportError or OutputError."""
     mean, std = image_statistics(source.folder)
-    options = ExportOptions(
-        variant=source.variant, name=name, image_mean=mean, image_std=std, report=report
-    )
+    options = ExportOptions(variant=source.variant, name=name, image_mean=mean, image_std=std, report=report)
     prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens)
     return export_bundle(weights, source.folder / "tokenizer.json", out, options, prompt)

@@ -85,10 +85,13 @@ def parameter_groups(student: nn.Module, config: QatConfig) -> list[dict]:
 
 
 class QatTrainer:
-    """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all."""
+    """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all.
+
+    With ``bf16`` the teacher is turned into bfloat16, in place."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig) -> None:
-        self.student, self.teacher, self.batches, self.config = student, teacher.eval(), batches, config
+        self.student, self.batches, self.config = student, batches, config
+        self.teacher = (teacher.to(torch.bfloat16) if config.bf16 else teacher).eval()  # whole: no casts on the way
         self.optimiser = torch.optim.AdamW(
             parameter_groups(student, config), lr=config.other_rate, betas=config.betas, weight_decay=0.0
         )
@@ -121,9 +124,9 @@ class QatTrainer:
     def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
         batch = self.batches.batch(self.step)
         self.set_rates()
+        with torch.no_grad():
+            teacher_logits = forward(self.teacher, batch)
         with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=self.config.bf16):
-            with torch.no_grad():
-                teacher_logits = forward(self.teacher, batch)
             logits = forward(self.student, batch)
         loss, parts = distillation_loss(
             logits, teacher_logits, taps.outputs, teacher_taps.outputs, batch, self.config.distillation
@@ -169,6 +172,6 @@ def forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
-        pixel_values=batch["pixel_values"],
+        pixel_values=batch["pixel_values"].to(model.dtype),
         use_cache=False,
     ).logits

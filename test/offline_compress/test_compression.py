@@ -77,9 +77,11 @@ def test_exported_graphs_equal_the_fake_quantised_model(hf_folder, tmp_path, var
     logits = decoder.run("score", prompt, 0, features)
     pixels = torch.from_numpy(make_image(3).astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None, None]
     with torch.no_grad():
-        wanted = model(
-            input_ids=torch.from_numpy(prompt[None].astype(np.int64)), pixel_values=pixels, use_cache=False
-        ).logits[0].numpy()
+        wanted = (
+            model(input_ids=torch.from_numpy(prompt[None].astype(np.int64)), pixel_values=pixels, use_cache=False)
+            .logits[0]
+            .numpy()
+        )
     # a value on the edge between two int8 steps may fall to either side, hence not 1e-6
     assert np.abs(logits - wanted).max() < 1e-2 * np.abs(wanted).max()
     assert (logits.argmax(1) == wanted.argmax(1)).mean() > 0.95

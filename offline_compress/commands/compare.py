@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-vlm-compress compare``: the paper's table, original against ternary and binary, through the .tflite graphs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from edge_vlm.files import write_json
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
+from offline_compress.evaluate.compare import comparison_table, write_comparison
+from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.train.progress import counted
+
+HELP = "memory, tokens/s, perplexity and captions of several bundles side by side"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="the first is the reference")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="comparison.json, comparison.png, ...")
+    parser.add_argument("--scenes", type=int, default=500, help="held-out scenes (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    samples = heldout_samples(args.scenes)
+    rows = []
+    for bundle in args.bundles:
+        with counted(f"{bundle.name}", len(samples), console) as progress:
+            rows.append(evaluate_bundle(bundle, samples, caption_scores, progress))
+        write_captions(args.out / f"captions_{bundle.name}.json", rows[-1], samples)
+    write_comparison(rows, args.out)
+    console.print(comparison_table(rows))
+    console.print(f"written to {args.out}")
+    return 0
+
+
+def write_captions(path: Path, row: BundleEvaluation, samples: list) -> None:
+    """What each bundle said about each image, beside the references."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {"caption": caption, "references": list(sample.references)}
+        for caption, sample in zip(row.captions, samples, strict=True)
+    ]
+    write_json(path, lines)

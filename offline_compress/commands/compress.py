@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-vlm-compress compress``: a Hugging Face folder becomes a ternary, binary, int8 or float32 bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from edge_vlm.runtime.bundle import Bundle
+from offline_compress.evaluate.bundle_evaluation import evaluate_bundle
+from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.report import plan_table
+from offline_compress.train.compression import (
+    VARIANTS,
+    Source,
+    report_of,
+    train_quantised,
+    training_report,
+    write_bundle,
+)
+from offline_compress.train.progress import counted
+from offline_compress.train.qat import QatConfig, QatProgress
+
+HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
+STEPS = {"ternary": 1000, "binary": 600, "int8": 0, "original": 0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")
+    parser.add_argument("--method", choices=list(VARIANTS), default="ternary", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
+    parser.add_argument("--name", help="name of the model (default: the folder's)")
+    parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
+    parser.add_argument("--steps", type=int, help="training steps; 0: round only (default: by method)")
+    parser.add_argument("--batch", type=int, default=32, help="images in a training step (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of training data (default: %(default)s)")
+    parser.add_argument("--latent-rate", type=float, default=QatConfig.latent_rate, help="default: %(default)s")
+    parser.add_argument("--other-rate", type=float, default=QatConfig.other_rate, help="default: %(default)s")
+    parser.add_argument(
+        "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
+    )
+    parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoints and loss curve (default: BUNDLE.work)")
+    parser.add_argument("--heldout", type=int, default=500, help="held-out scenes to measure on (default: %(default)s)")
+    parser.add_argument("--plan-only", action="store_true", help="print what every matrix would get, then stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    source = Source.read(args.folder, args.method)
+    weights, rows = source.initial()
+    console.print(plan_table(rows, f"{args.folder.name}: {args.method}"))
+    if args.plan_only:
+        return 0
+    steps = STEPS[args.method] if args.steps is None else args.steps
+    training = None
+    if steps > 0:
+        if args.data_cache is None:
+            raise QuantizeError("training needs data", "give --data-cache DIR, or --steps 0 to round without training")
+        config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
+        weights, rows, curve = train(args, source, config, console)
+        console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
+        training = training_report(config, curve)
+    name = args.name or args.folder.resolve().name
+    write_bundle(source, weights, args.out, name, report_of(source, rows, training, None))
+    if args.heldout > 0:
+        heldout = evaluate(args, console)  # through the graphs just written, then sealed into the report
+        write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout))
+    info = Bundle.load(args.out, verify=False).info
+    console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
+    return 0
+
+
+def train(args: argparse.Namespace, source: Source, config: QatConfig, console: Console):
+    """QAT on the cached training scenes. Raises SourceError where there are none."""
+    import torch
+
+    from offline_compress.train.scene_batches import scene_batches
+
+    torch.manual_seed(args.seed)
+    batches = scene_batches(args.folder, args.data_cache, args.batch, args.seed)
+    work = args.work or args.out.with_name(f"{args.out.name}.work")
+    with counted(f"{args.method}: step", config.steps, console) as advance:
+        return train_quantised(
+            source,
+            batches,
+            config,
+            work,
+            args.resume == "auto",
+            lambda progress: advance(progress.step, losses_text(progress)),
+        )
+
+
+def losses_text(progress: QatProgress) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
+
+
+def evaluate(args: argparse.Namespace, console: Console) -> dict:
+    """Captions, perplexity, memory and speed of the bundle on scenes of combinations that were never trained on."""
+    samples = heldout_samples(args.heldout)
+    with counted("held-out scenes", len(samples), console) as advance:
+        result = evaluate_bundle(args.out, samples, caption_scores, advance)
+    values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}
+    shown = ", ".join(f"{key} {value:.3f}" for key, value in result.metrics.items())
+    console.print(f"held-out, through .tflite: perplexity {result.perplexity:.3f}, {shown}")
+    return values

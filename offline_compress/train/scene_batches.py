@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo model's training data for QAT: the cached scenes, told in the model's own tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_vlm.errors import SourceError
+from offline_compress.export.checkpoint import read_config, read_json_object
+from offline_compress.export.model_shape import read_vision_shape
+from offline_compress.export.prompt import Prompt
+from offline_compress.models.dataset import SHARD, open_split
+from offline_compress.train.caption_batches import CaptionBatches
+
+
+def scene_batches(folder: Path, cache: Path, size: int, seed: int) -> CaptionBatches:
+    """Batches of ``size`` over all training scenes in ``cache`` for the model in ``folder``.
+
+    Raises SourceError where the cache holds none.
+    """
+    from transformers import AutoTokenizer
+
+    scenes = open_split(Path(cache), "train", cached_scenes(Path(cache)))
+    prompt = Prompt.smolvlm(read_vision_shape(read_config(folder)).image_tokens)
+    return CaptionBatches(scenes, AutoTokenizer.from_pretrained(folder), prompt, size, seed)
+
+
+def cached_scenes(cache: Path) -> int:
+    """How many training scenes the folder holds; only the last shard may be short."""
+    shards = sorted(cache.glob("train-*.json"))
+    if not shards:
+        raise SourceError(f"{cache}: no rendered training scenes", "run edge-vlm-compress train-demo first")
+    return (len(shards) - 1) * SHARD + len(read_json_object(shards[-1]).get("captions", []))
