@@ -19,12 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from custom_ops import reference, spec
+from custom_ops import reference, self_test_model, spec
 from custom_ops.build import LIBRARY_NAME, PACKAGE_LIBRARY, build_library, built_hash, source_hash
 from custom_ops.errors import OperatorError
 from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
-from custom_ops.packing import pack
-from custom_ops.tflite_writer import ModelWriter
 
 LIBRARY_VARIABLE = "EDGE_VLM_OPS_LIBRARY"
 ISA_VARIABLE = "EDGE_VLM_ISA"
@@ -141,32 +139,16 @@ def self_test(operators: Operators) -> None:
     """One ternary Linear through the runtime against NumPy. Raises OperatorError naming both versions."""
     info, remedy = operators.info, f"{REBUILD}, install another ai-edge-litert, or set {RUNTIME_VARIABLE}"
     where = f"operators {info.version} ({info.path}) in {info.runtime}"
-    rng = np.random.default_rng(0)
-    codes = rng.integers(-1, 2, (5, 37)).astype(np.int8)
-    scale, x = rng.random(5).astype(np.float32), rng.normal(size=(3, 37)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "self_test.tflite"
-        write_linear(path, codes, scale)
+        path.write_bytes(self_test_model.file_bytes())
         try:
             interpreter = operators.interpreter(path)
-            y = interpreter.get_signature_runner("run")(x=x)["y"]
+            y = interpreter.get_signature_runner("run")(x=self_test_model.X)["y"]
         except (RuntimeError, ValueError) as error:
             raise OperatorError(f"self-test of {where} failed: {error}", remedy) from error
-    if not np.array_equal(y, reference.linear(x, codes, scale)):
+    if not np.array_equal(y, reference.linear(self_test_model.X, self_test_model.CODES, self_test_model.SCALE)):
         raise OperatorError(f"self-test of {where} gave wrong numbers", remedy)
-
-
-def write_linear(path: Path, codes: np.ndarray, scale: np.ndarray) -> None:
-    """A model of one ternary Linear, signature "run": x (rows, K) -> y (rows, N)."""
-    writer = ModelWriter("edge_vlm self-test")
-    graph = writer.subgraph("run")
-    x = graph.input("x", (-1, codes.shape[1]))
-    packed = pack(codes, spec.WeightFormat.TERNARY)
-    attributes = spec.Linear(packed.format, codes.shape[1], codes.shape[0])
-    weights, scales = graph.constant("weights", packed.data), graph.constant("scale", scale)
-    y = graph.custom(attributes, [x, weights, scales], "y", (-1, codes.shape[0]))
-    graph.signature("run", {"x": x}, {"y": y})
-    writer.save(path)
 
 
 __all__ = [

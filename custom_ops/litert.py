@@ -20,7 +20,7 @@ INTERPRETERS = {  # name of the runtime: (module of its interpreter, distributio
     "tflite_runtime": ("tflite_runtime.interpreter", "tflite-runtime"),
     "tensorflow": ("tensorflow.lite.python.interpreter", "tensorflow"),
 }
-SCHEMAS = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated", "tflite")
+SCHEMAS = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated")
 INSTALL = 'install it with "pip install ai-edge-litert"'
 
 

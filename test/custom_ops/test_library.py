@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from custom_ops import build, library, litert, spec
+from custom_ops import build, library, litert, self_test_model, spec
 from custom_ops.errors import OperatorError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,3 +117,11 @@ def test_an_unknown_runtime_is_refused():
 def test_a_model_that_is_not_there(operators, tmp_path):
     with pytest.raises(OperatorError, match="absent.tflite"):
         operators.interpreter(tmp_path / "absent.tflite")
+
+
+def test_the_self_test_model_is_what_the_writer_writes(open_model, tmp_path):
+    kept, fresh = tmp_path / "kept.tflite", tmp_path / "fresh.tflite"
+    kept.write_bytes(self_test_model.file_bytes())
+    self_test_model.write(fresh)
+    results = [open_model(path, isa)(x=self_test_model.X)["y"] for path in (kept, fresh) for isa in (None, "numpy")]
+    assert all(np.array_equal(result, results[0]) for result in results)
