@@ -6,13 +6,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from edge_vlm.files import write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
-from offline_compress.train.progress import counted
+from offline_compress.train.progress import counted, open_console
 
 HELP = "memory, tokens/s, perplexity and captions of several bundles side by side"
 
@@ -24,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
+    console = open_console()
     samples = heldout_samples(args.scenes)
     rows = []
     for bundle in args.bundles:

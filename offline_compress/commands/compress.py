@@ -21,7 +21,7 @@ from offline_compress.train.compression import (
     training_report,
     write_bundle,
 )
-from offline_compress.train.progress import counted
+from offline_compress.train.progress import counted, open_console
 from offline_compress.train.qat import QatConfig, QatProgress
 
 HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
+    console = open_console()
     source = Source.read(args.folder, args.method)
     weights, rows = source.initial()
     console.print(plan_table(rows, f"{args.folder.name}: {args.method}"))

@@ -14,6 +14,7 @@ from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 from offline_compress.evaluate.footprint import EvaluationError, Footprint, measure_footprint
+from offline_compress.evaluate.perplexity import from_log_probabilities
 
 FOOTPRINT_FRAMES = 20
 
@@ -30,7 +31,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BundleEvaluation:
-    """``perplexity`` over all reference tokens with their end markers; ``metrics`` of the greedy captions."""
+    """``perplexity`` of the first reference of each image, see perplexity.py; ``metrics`` of the greedy captions."""
 
     path: str
     name: str
@@ -79,17 +80,15 @@ def evaluate_bundle(
 def caption_and_score(
     bundle: Bundle, samples: Iterable[Sample], progress: Callable[[int], None]
 ) -> tuple[list[str], float]:
-    """Greedy captions, and the perplexity of all references."""
+    """Greedy captions, and the perplexity of the first references."""
     encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
-    captions, total, count = [], 0.0, 0
+    captions, scores = [], []
     for index, sample in enumerate(samples):
         features, _ = encode_image(encoder, sample.image_rgb)
         captions.append(decoder.generate(features).text)
-        for reference in sample.references:
-            scores = decoder.score(features, reference)
-            total, count = total + float(scores.sum()), count + len(scores)
+        scores.append(decoder.score(features, sample.references[0]))
         progress(index + 1)
-    return captions, float(np.exp(-total / max(1, count)))
+    return captions, from_log_probabilities(scores)
 
 
 def encode_image(encoder: VisionEncoder, image_rgb: np.ndarray) -> tuple[np.ndarray, float]:

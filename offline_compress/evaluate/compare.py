@@ -35,7 +35,7 @@ COLUMNS = (
     Column("decode", "tokens/s", lambda row: row.footprint.tokens_per_second, 0, False),
     Column("perplexity", "", lambda row: row.perplexity, 3, True),
 )
-DRAWN = ("weights", "memory", "encode", "decode", "perplexity", "CIDEr")
+DRAWN = ("weights", "memory", "encode", "decode", "perplexity", "cider")
 
 
 def columns_of(rows: Sequence[BundleEvaluation]) -> tuple[Column, ...]:

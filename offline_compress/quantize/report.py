@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from custom_ops.spec import WeightFormat
-from offline_compress.export.weights import LinearWeights, ModelWeights
+from offline_compress.export.weights import VISION, LinearWeights, ModelWeights
 from offline_compress.quantize.formats import stored_bytes
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.rows import QuantisedRows
@@ -87,7 +87,7 @@ def with_final_errors(
 
 
 def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
-    """A rich table with one line per group of equal neighbours (block and method), totals at the foot."""
+    """A rich table with one line per group of equal neighbours, totals at the foot."""
     total, float_total = sum(row.bytes for row in rows), sum(row.float_bytes for row in rows)
     table = Table(title=title, show_footer=True)
     for header, foot, align in (
@@ -110,23 +110,30 @@ def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
 
 
 def grouped(rows: Sequence[MatrixReport]) -> list[tuple[str, list[MatrixReport]]]:
-    """Neighbours of one block and method under one name, such as ``text_model.layers.3 (7)``."""
-    groups: list[tuple[str, list[MatrixReport]]] = []
+    """Neighbours of one half, method and reason under one name, such as ``text blocks 1-4 (28)``."""
+    groups: list[tuple[tuple, list[MatrixReport]]] = []
     for row in rows:
-        block = block_of(row.name)
-        if groups and groups[-1][0] == block and groups[-1][1][0].method == row.method:
+        key = (half_of(row.name), row.method, row.why)
+        if groups and groups[-1][0] == key:
             groups[-1][1].append(row)
         else:
-            groups.append((block, [row]))
-    return [(f"{name} ({len(group)})" if len(group) > 1 else name, group) for name, group in groups]
+            groups.append((key, [row]))
+    return [(group_name(key[0], group), group) for key, group in groups]
 
 
-def block_of(name: str) -> str:
-    short = name.removeprefix("model.")
-    parts = short.split(".")
-    if "layers" in parts:
-        return ".".join(parts[: parts.index("layers") + 2])
-    return short
+def group_name(half: str, group: Sequence[MatrixReport]) -> str:
+    layers = [int(row.name.split(".layers.")[1].split(".")[0]) for row in group if ".layers." in row.name]
+    if not layers:
+        return half
+    span = f"block {layers[0]}" if layers[0] == layers[-1] else f"blocks {layers[0]}-{layers[-1]}"
+    return f"{half} {span} ({len(group)})"
+
+
+def half_of(name: str) -> str:
+    """vision or text for the matrices of blocks, else the module's name."""
+    if ".layers." not in name:
+        return name.removeprefix("model.").removeprefix("vision_model.embeddings.").removeprefix("text_model.")
+    return "vision" if name.startswith(VISION) else "text"
 
 
 def report_json(rows: Sequence[MatrixReport]) -> list[dict]:

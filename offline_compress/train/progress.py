@@ -11,6 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 20.0
+LOG_WIDTH = 140
+
+
+def open_console() -> Console:
+    """Standard output; wide where it is a log, so that tables do not wrap."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 @contextlib.contextmanager

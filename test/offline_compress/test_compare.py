@@ -13,14 +13,14 @@ from offline_compress.evaluate.compare import comparison_json, comparison_table,
 from offline_compress.evaluate.footprint import EvaluationError, Footprint
 
 FOOTPRINT = Footprint(30.0, 120.0, 130.0, 8.0, 4.0, 500.0, 70, 20)
-ORIGINAL = BundleEvaluation("o", "demo", "original", 22_100_000, 22_000_000, FOOTPRINT, 1.5, {"CIDEr": 2.5}, 4, ("a",))
+ORIGINAL = BundleEvaluation("o", "demo", "original", 22_100_000, 22_000_000, FOOTPRINT, 1.5, {"cider": 2.5}, 4, ("a",))
 TERNARY = replace(
     ORIGINAL,
     variant="ternary",
     weight_bytes=2_750_000,
     footprint=replace(FOOTPRINT, model_mb=6.0, tokens_per_second=1000.0),
     perplexity=1.6,
-    metrics={"CIDEr": 2.4, "BLEU-4": 0.5},
+    metrics={"cider": 2.4, "bleu_4": 0.5},
 )
 
 
@@ -29,8 +29,8 @@ def test_ratios_are_to_the_first_bundle():
     assert set(result["ratios"][0].values()) == {1.0}
     assert result["ratios"][1]["weights"] == 0.125
     assert result["ratios"][1]["decode"] == 2
-    assert result["ratios"][1]["CIDEr"] == pytest.approx(0.96)
-    assert "BLEU-4" not in result["ratios"][1]  # not measured for both
+    assert result["ratios"][1]["cider"] == pytest.approx(0.96)
+    assert "bleu_4" not in result["ratios"][1]  # not measured for both
 
 
 def test_table_shows_every_bundle_and_its_ratio():
