@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands compress and compare on a tiny model."""
+
+import argparse
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("pycocoevalcap")
+
+from tiny_model import make_image, write_hf_folder  # noqa: E402
+
+from edge_vlm.errors import EdgeVlmError  # noqa: E402
+from edge_vlm.runtime.bundle import Bundle  # noqa: E402
+from offline_compress.commands import compare, compress  # noqa: E402
+from offline_compress.evaluate.bundle_evaluation import Sample  # noqa: E402
+
+CAPTIONS = ("a red cube on table", "a blue sphere left of gripper", "gripper on table")
+
+
+@pytest.fixture(scope="module")
+def hf_folder(tmp_path_factory):
+    return write_hf_folder(tmp_path_factory.mktemp("command") / "tiny")
+
+
+def run(command, *words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(word) for word in words]))
+
+
+def tiny_samples(count):
+    return [Sample(make_image(index), CAPTIONS[index % 3 :] + CAPTIONS[: index % 3]) for index in range(count)]
+
+
+@pytest.mark.parametrize("method", ["original", "ternary", "binary", "int8"])
+def test_rounding_without_data_writes_a_bundle_with_its_report(hf_folder, tmp_path, capsys, method):
+    assert run(compress, hf_folder, "--method", method, "--out", tmp_path / "b", "--steps", 0, "--heldout", 0) == 0
+    bundle = Bundle.load(tmp_path / "b")
+    report = bundle.report()
+    assert bundle.info.variant == report["variant"] == method
+    assert len(report["layers"]) == 4 * 6 + 4 * 7 + 3 and report["layers"][0]["why"]
+    assert report["matrix_bytes"] == sum(row["bytes"] for row in report["layers"])
+    assert "text blocks 1-2 (14)" in capsys.readouterr().out or method in ("original", "int8")
+
+
+def test_plan_only_writes_nothing(hf_folder, tmp_path, capsys):
+    assert run(compress, hf_folder, "--out", tmp_path / "b", "--plan-only") == 0
+    assert "vision blocks 1-2 (12)" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_named(hf_folder, tmp_path):
+    with pytest.raises(EdgeVlmError, match="training needs data"):
+        run(compress, hf_folder, "--out", tmp_path / "b", "--steps", 2)
+    with pytest.raises(EdgeVlmError, match="no rendered training scenes"):
+        run(compress, hf_folder, "--out", tmp_path / "b", "--steps", 2, "--data-cache", tmp_path / "none")
+    with pytest.raises(EdgeVlmError, match="no such folder"):
+        run(compress, tmp_path / "model", "--out", tmp_path / "b")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    with pytest.raises(EdgeVlmError, match="is not a bundle"):
+        run(compress, hf_folder, "--out", tmp_path / "mine", "--steps", 0, "--heldout", 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_compare_measures_through_the_graphs(hf_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "heldout_samples", tiny_samples)
+    for method in ("original", "ternary"):
+        run(compress, hf_folder, "--method", method, "--out", tmp_path / method, "--steps", 0, "--heldout", 0)
+    assert run(compare, tmp_path / "original", tmp_path / "ternary", "--out", tmp_path / "out", "--scenes", 3) == 0
+    result = json.loads((tmp_path / "out/comparison.json").read_text())
+    original, ternary = result["rows"]
+    assert ternary["weight_bytes"] < original["weight_bytes"]
+    assert original["perplexity"] > 1 and original["footprint"]["tokens_per_second"] > 0
+    assert {"cider", "bleu_4", "rouge_l"} <= ternary["metrics"].keys() and len(ternary["captions"]) == 3
+    assert original["footprint"]["model_mb"] > 0
+    assert (tmp_path / "out/comparison.png").is_file() and (tmp_path / "out/captions_ternary.json").is_file()
+    assert "original" in capsys.readouterr().out
+
+
+def test_a_damaged_bundle_is_named_before_anything_runs(hf_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "heldout_samples", tiny_samples)
+    run(compress, hf_folder, "--out", tmp_path / "b", "--steps", 0, "--heldout", 0)
+    with open(tmp_path / "b/text.tflite", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(EdgeVlmError, match=r"b/text.tflite: altered"):
+        run(compare, tmp_path / "b", "--out", tmp_path / "out", "--scenes", 2)
