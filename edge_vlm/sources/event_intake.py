@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from edge_vlm.errors import InputError
-from edge_vlm.observation import EventWindow
+from edge_vlm.observation import Events, EventWindow
 from edge_vlm.sources.event_accumulator import EventAccumulator
 from edge_vlm.sources.event_list import EventList, decode_event_list
 from edge_vlm.sources.event_packets import EventPacketDecoder, check_sensor
+from edge_vlm.sources.libcaer import inside_sensor
 
 
 @dataclass
@@ -54,6 +55,12 @@ class EventIntake:
             return
         if not self.accumulator.overload:
             self._count(*decode_event_list(message))
+
+    def add_events(self, events: Events) -> None:
+        """One message whose events are already arrays; coordinates off the sensor are counted and left out."""
+        self.packets += 1
+        if not self.accumulator.overload:
+            self._count(*inside_sensor(events.x, events.y, events.t_us, events.polarity, events.width, events.height))
 
     def drop(self, error: InputError) -> None:
         """One message that cannot be decoded."""

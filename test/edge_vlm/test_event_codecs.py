@@ -336,3 +336,10 @@ def test_packets_past_an_overload_are_not_decoded_but_time_goes_on():
     window = intake.take()
     assert (window.overload, window.total, window.lost) == (False, 50, 0)
     assert intake.overloads == 1
+
+
+def test_events_that_are_arrays_already():
+    intake = EventIntake()
+    intake.add_events(events_of([1, 2, 3], x=[5, 6, WIDTH], y=[5, 5, 5]))
+    window = intake.take(33_000)
+    assert (window.total, window.outside, window.duration_us, intake.packets) == (2, 1, 33_000, 1)

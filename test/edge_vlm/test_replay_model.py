@@ -12,6 +12,7 @@ from edge_vlm.observation import Events
 from edge_vlm.replay.record import MEASURED
 from edge_vlm.runtime.interpreter import why_not_litert
 from edge_vlm.sources.bag_writer import BagWriter
+from edge_vlm.sources.observations import open_bag
 
 SECOND = 1_000_000_000
 
@@ -96,3 +97,39 @@ def test_a_video_is_watched(tiny_bundle, tmp_path, capsys):
     writer.release()
     assert cli.main(["watch", str(path), "--bundle", str(tiny_bundle)]) == 0
     assert "4 captioned of 4 images" in capsys.readouterr().out
+
+
+REAL = [
+    ("image_bags/amber/soccer_goal_12.mcap", ()),
+    ("image_bags/klintan_rosbag2js/sample.db3", ()),
+    ("image_bags/ubiquity_fiducials/aruco_images.bag", ()),
+    ("events/bags/event_camera_codecs/test_data_evt3_trigger", ("--event-frames", "20")),
+    ("events/bags/event_camera_codecs/test_data_libcaer_rollover", ("--event-frames", "20")),
+    ("events/bags/event_camera_py/test_events_1", ("--event-frames", "20")),
+    ("events/bags/event_camera_py/test_events_2", ("--event-frames", "20")),
+    ("videos/intel_sample_videos/bottle-detection.mp4", ()),
+    ("videos/intel_sample_videos/one-by-one-person-detection.mp4", ()),
+    ("videos/udacity_carnd/solidWhiteRight.mp4", ()),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), REAL)
+def test_real_recordings_and_videos_twice(shared_data, tiny_bundle, tmp_path, name, options):
+    """One report for every image, the messages' own stamps, and the same in both replays."""
+    path = shared_data / name
+    if path.suffix == ".mp4":
+        path = tmp_path / "video.mcap"
+        arguments = ["--size", "160x120", "--max-frames", "24", "--events", "simulated", "--out", str(path)]
+        assert cli.main(["make-bag", str(shared_data / name), *arguments]) == 0
+    runs = []
+    for run in ("a", "b"):
+        status, records = replay(path, tiny_bundle, tmp_path / run, *options)
+        assert status == 0
+        summary = json.loads((tmp_path / run / "summary.json").read_text())
+        assert summary["input"]["images"] == summary["frames"] == len(records) > 0
+        runs.append([{key: value for key, value in record.items() if key != MEASURED} for record in records])
+    assert runs[0] == runs[1]
+    if not options:
+        source = open_bag(path)
+        assert [record["stamp_ns"] for record in runs[0]] == [observation.stamp_ns for observation in source]
+        source.close()
