@@ -27,6 +27,9 @@ static inline void add_to(int32_t* total, __m256i value) {
   _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), value));
 }
 
+// gcc would first unpack every plane, run out of registers and spill the sums; this ends its reordering.
+static inline void keep_in_registers(__m256i& a, __m256i& b) { asm("" : "+x"(a), "+x"(b)); }
+
 // Blocks that can be summed in int16 before it could wrap. |activation| <= 127, so one vpmaddubsw adds at most
 // 2 * c * 127 for codes up to c, and a block adds one per plane. With c = 3 (ternary codes are 0..2, but a damaged file
 // may hold 3) and 4 planes: 3048 a block, 10 blocks 30480. With c = 1 and 8 planes: 2032, 16 blocks 32512. Both are
@@ -43,6 +46,7 @@ static inline void accumulate_planes(const uint8_t* weights, int blocks, const i
   for (int start = 0; start < blocks; start += kFlushBlocks<BITS>) {
     const int stop = start + kFlushBlocks<BITS> < blocks ? start + kFlushBlocks<BITS> : blocks;
     __m256i low[ROWS], high[ROWS];
+#pragma GCC unroll 4
     for (int row = 0; row < ROWS; row++) low[row] = high[row] = _mm256_setzero_si256();
     for (int block = start; block < stop; block++) {
       const __m256i packed_low = load256(weights + static_cast<size_t>(block) * kBlockBytes);
@@ -58,9 +62,11 @@ static inline void accumulate_planes(const uint8_t* weights, int blocks, const i
           const __m256i a = broadcast4(x + row * stride + 4 * plane);
           low[row] = _mm256_add_epi16(low[row], _mm256_maddubs_epi16(w_low, a));
           high[row] = _mm256_add_epi16(high[row], _mm256_maddubs_epi16(w_high, a));
+          keep_in_registers(low[row], high[row]);
         }
       }
     }
+#pragma GCC unroll 4
     for (int row = 0; row < ROWS; row++) {
       add_to(total[row], _mm256_madd_epi16(low[row], ones));
       add_to(total[row] + 8, _mm256_madd_epi16(high[row], ones));
@@ -74,6 +80,7 @@ static inline void accumulate_int8(const uint8_t* weights, int blocks, const int
                                    int32_t total[][kBlockRows]) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i low[ROWS], high[ROWS];
+#pragma GCC unroll 4
   for (int row = 0; row < ROWS; row++) low[row] = high[row] = _mm256_setzero_si256();
   for (int block = 0; block < blocks; block++, weights += kBlockBytes) {
     const __m256i w_low = load256(weights), w_high = load256(weights + 32);
@@ -87,6 +94,7 @@ static inline void accumulate_int8(const uint8_t* weights, int blocks, const int
       high[row] = _mm256_add_epi32(high[row], _mm256_madd_epi16(pairs_high, ones));
     }
   }
+#pragma GCC unroll 4
   for (int row = 0; row < ROWS; row++) {
     add_to(total[row], low[row]);
     add_to(total[row] + 8, high[row]);

@@ -27,8 +27,8 @@ static void quantize(const float* x, int rows, int width, const QuantizedRows& o
       const f32x8 scaled = load_first(x + k, width - k, 0.0f) * factor;
       const i32x8 q = round_to_integer(smaller(larger(scaled, splat(-127.0f)), splat(127.0f)));
       sum += q;
-      const i8x8 narrow = __builtin_convertvector(q, i8x8);
-      std::memcpy(codes + k, &narrow, sizeof narrow);  // the stride leaves room for a whole vector
+      const i8x8 bytes = narrow(q);
+      std::memcpy(codes + k, &bytes, sizeof bytes);  // the stride leaves room for a whole vector
     }
     const int written = static_cast<int>(round_up(width, kLanes));
     std::memset(codes + written, 0, out.stride - written);

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__FMA__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -82,6 +82,17 @@ constexpr float kRoundingMagic = 12582912.0f;
 
 EDGE_VLM_INLINE i32x8 round_to_integer(f32x8 x) {
   return (i32x8)(bits_of(x + kRoundingMagic) - bits_of(splat(kRoundingMagic)));
+}
+
+// The low bytes of eight integers in -128..127.
+EDGE_VLM_INLINE i8x8 narrow(i32x8 v) {
+#if defined(__AVX2__)  // gcc converts lane by lane
+  const __m256i words = (__m256i)v;
+  const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return (i8x8)_mm_cvtsi128_si64(_mm_packs_epi16(halves, halves));
+#else
+  return __builtin_convertvector(v, i8x8);
+#endif
 }
 
 // exp(x) within 2 units in the last place: 2^n * p(r), |r| <= ln 2 / 2, p a Taylor polynomial of degree 7.
