@@ -16,6 +16,7 @@ from edge_vlm.errors import EdgeVlmError  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress.commands import compare, compress  # noqa: E402
 from offline_compress.evaluate.bundle_evaluation import Sample  # noqa: E402
+from offline_compress.evaluate.caption_metrics import caption_metrics  # noqa: E402
 
 CAPTIONS = ("a red cube on table", "a blue sphere left of gripper", "gripper on table")
 
@@ -66,8 +67,14 @@ def test_what_is_missing_is_named(hf_folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
+def without_meteor(captions, references):
+    """METEOR starts a Java machine, which is slow."""
+    return caption_metrics(captions, references, meteor=False)
+
+
 def test_compare_measures_through_the_graphs(hf_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(compare, "heldout_samples", tiny_samples)
+    monkeypatch.setattr(compare, "caption_scores", without_meteor)
     for method in ("original", "ternary"):
         run(compress, hf_folder, "--method", method, "--out", tmp_path / method, "--steps", 0, "--heldout", 0)
     assert run(compare, tmp_path / "original", tmp_path / "ternary", "--out", tmp_path / "out", "--scenes", 3) == 0
