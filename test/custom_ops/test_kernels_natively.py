@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kernel_check.cc: all kernel tables under the address and undefined-behaviour sanitizers, and as an Arm program."""
+"""kernel_check.cc: all kernel tables under the address and undefined-behaviour sanitizers, and as an Arm program.
+pool_check.cc: the thread pool under the thread sanitizer.
+"""
 
 import platform
 import shutil
@@ -42,6 +44,16 @@ def test_no_kernel_reads_or_writes_beyond_its_arrays(tmp_path):
     if program is None:
         pytest.skip("the sanitizers' libraries are not installed")
     assert "0 mismatches" in run_check(program)
+
+
+def test_threads_share_tasks_without_a_race(tmp_path):
+    kernels, program = build.SOURCES / "kernels", tmp_path / "pool_check"
+    sources = [str(CHECK.with_name("pool_check.cc")), str(kernels / "worker_pool.cc")]
+    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-pthread", f"-I{kernels}"]
+    command = [*build.find_compiler(), *flags, *sources, "-o", str(program)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("the thread sanitizer's library is not installed")
+    assert run_check(program) == "0 wrong\n"
 
 
 @pytest.mark.skipif(not shutil.which(ARM_COMPILER), reason=f"{ARM_COMPILER} is not installed")

@@ -5,6 +5,7 @@ namespace edge_vlm {
 
 namespace {
 constexpr int64_t kWorthSharing = 2'000'000;  // multiply-adds: some 30 us of one thread, a few wake-ups
+constexpr int kChunksPerThread = 4;
 }
 
 WorkerPool::WorkerPool(int threads) {
@@ -22,38 +23,42 @@ WorkerPool::~WorkerPool() {
 
 void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
   if (workers_.empty() || tasks < 2 || macs < kWorthSharing) return run(0, 0, tasks);
+  const int chunks = threads() * kChunksPerThread;
+  Job job{&run, tasks, (tasks + chunks - 1) / chunks};
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    run_ = &run;
-    tasks_ = tasks;
-    pending_ = static_cast<int>(workers_.size());
+    job_ = &job;
     generation_++;
   }
   wake_.notify_all();
-  run_part(0, run);
+  take_chunks(0, job);
   std::unique_lock<std::mutex> lock(mutex_);
-  finished_.wait(lock, [this] { return pending_ == 0; });
+  job_ = nullptr;  // closed: a worker that wakes now finds nothing
+  finished_.wait(lock, [this] { return active_ == 0; });
 }
 
 void WorkerPool::work(int worker) {
   uint64_t seen = 0;
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
+    wake_.wait(lock, [&] { return stop_ || (job_ != nullptr && generation_ != seen); });
     if (stop_) return;
     seen = generation_;
-    const Run* run = run_;
+    Job& job = *job_;
+    active_++;
     lock.unlock();
-    run_part(worker, *run);
+    take_chunks(worker, job);
     lock.lock();
-    if (--pending_ == 0) finished_.notify_one();
+    if (--active_ == 0) finished_.notify_one();
   }
 }
 
-void WorkerPool::run_part(int worker, const Run& run) const {
-  const int64_t tasks = tasks_, parts = threads();
-  const int first = static_cast<int>(tasks * worker / parts), last = static_cast<int>(tasks * (worker + 1) / parts);
-  if (first < last) run(worker, first, last);
+void WorkerPool::take_chunks(int worker, Job& job) {
+  for (;;) {
+    const int first = job.next.fetch_add(job.chunk, std::memory_order_relaxed);
+    if (first >= job.tasks) return;
+    (*job.run)(worker, first, first + job.chunk < job.tasks ? first + job.chunk : job.tasks);
+  }
 }
 
 }  // namespace edge_vlm

@@ -2,6 +2,7 @@
 // A few threads that share the tasks of one kernel call. They sleep between calls, so the robot's other processes keep
 // the CPU.
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -23,20 +24,26 @@ class WorkerPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Split `tasks` into equal runs, one per thread, and return when all are done. `macs` is the multiply-adds of the
-  // whole: what is too small to pay for waking threads runs in the caller alone.
+  // Run all tasks and return. Threads take chunks as they come, the caller too: where other processes hold the CPU it
+  // does not wait for a thread that has not begun. `macs` is the multiply-adds of the whole: what is too small to pay
+  // for waking threads runs in the caller alone.
   void share(int tasks, int64_t macs, const Run& run);
 
  private:
+  struct Job {
+    const Run* run;
+    int tasks, chunk;
+    std::atomic<int> next{0};
+  };
+
   void work(int worker);
-  void run_part(int worker, const Run& run) const;
+  static void take_chunks(int worker, Job& job);
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
-  const Run* run_ = nullptr;
-  int tasks_ = 0;
-  int pending_ = 0;
+  Job* job_ = nullptr;  // open to be joined
+  int active_ = 0;      // workers in the job
   uint64_t generation_ = 0;
   bool stop_ = false;
 };
