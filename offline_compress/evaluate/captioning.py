@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy captions and answer log-probabilities of a PyTorch model, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from offline_compress.export.prompt import Prompt
+from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
+
+BATCH = 50
+
+
+@torch.no_grad()
+def greedy_captions(
+    model: nn.Module,
+    tokenizer,
+    prompt: Prompt,
+    images: Sequence[np.ndarray],
+    max_new_tokens: int = 48,
+    batch: int = BATCH,
+    report: Callable[[int], None] = lambda done: None,
+) -> list[str]:
+    """Images uint8 (rows, cols, 3) of the model's size. The most likely token at each step, up to the end marker."""
+    model.eval()
+    captions: list[str] = []
+    for pixels in pixel_batches(images, batch):
+        ids = torch.tensor(prompt_ids(tokenizer, prompt)).expand(len(pixels), -1)
+        tokens = decode(model, ids, pixels, tokenizer.eos_token_id, max_new_tokens)
+        captions += [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        report(len(captions))
+    return captions
+
+
+def decode(model: nn.Module, ids: torch.Tensor, pixels: torch.Tensor, end: int, most: int) -> list[list[int]]:
+    """Greedy decoding with a KV cache; ids (B, T) prompt, pixels (B, 1, 3, H, W). Tokens before the end marker."""
+    cache, rows = DynamicCache(), []
+    ended = torch.zeros(len(ids), dtype=torch.bool)
+    logits = model(
+        input_ids=ids, pixel_values=pixels.to(model.dtype), past_key_values=cache, use_cache=True, logits_to_keep=1
+    ).logits
+    for _ in range(most):
+        chosen = logits[:, -1].argmax(-1)  # (B,)
+        rows.append(torch.where(ended, end, chosen))
+        ended |= chosen == end
+        if ended.all():
+            break
+        logits = model(input_ids=rows[-1][:, None], past_key_values=cache, use_cache=True).logits
+    return [row[: row.index(end)] if end in row else row for row in torch.stack(rows, 1).tolist()]
+
+
+@torch.no_grad()
+def answer_log_probabilities(
+    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], captions: Sequence[str]
+) -> Iterator[np.ndarray]:
+    """Per image the log-probabilities (tokens + 1,) of its caption and the end marker, teacher-forced."""
+    model.eval()
+    start = prompt_ids(tokenizer, prompt)
+    answers = [answer_ids(tokenizer, (caption,))[0] for caption in captions]
+    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH)):
+        chunk = answers[first : first + BATCH]
+        longest = max(map(len, chunk))
+        ids = torch.tensor([[*start, *answer, *[tokenizer.pad_token_id] * (longest - len(answer))] for answer in chunk])
+        logits = model(
+            input_ids=ids, pixel_values=pixels.to(model.dtype), use_cache=False, logits_to_keep=longest + 1
+        ).logits
+        scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, len(start) :, None])[..., 0]
+        yield from (row[: len(answer)].numpy() for row, answer in zip(scores, chunk))
+
+
+def pixel_batches(images: Sequence[np.ndarray], size: int) -> Iterator[torch.Tensor]:
+    """float32 (B, 1, 3, H, W)."""
+    for first in range(0, len(images), size):
+        yield normalised(np.stack(images[first : first + size]).astype(np.float32) / 255)
