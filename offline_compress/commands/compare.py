@@ -18,7 +18,7 @@ HELP = "memory, tokens/s, perplexity and captions of several bundles side by sid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="the first is the reference")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="comparison.json, comparison.png, ...")
-    parser.add_argument("--scenes", type=int, default=500, help="held-out scenes (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=600, help="held-out scenes (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

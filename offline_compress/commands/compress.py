@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoints and loss curve (default: BUNDLE.work)")
-    parser.add_argument("--heldout", type=int, default=500, help="held-out scenes to measure on (default: %(default)s)")
+    parser.add_argument("--heldout", type=int, default=600, help="held-out scenes to measure on (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--plan-only", action="store_true", help="print what every matrix would get, then stop")
 
 
@@ -80,6 +81,8 @@ def train(args: argparse.Namespace, source: Source, config: QatConfig, console: 
     from offline_compress.train.scene_batches import scene_batches
 
     torch.manual_seed(args.seed)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     batches = scene_batches(args.folder, args.data_cache, args.batch, args.seed)
     work = args.work or args.out.with_name(f"{args.out.name}.work")
     with counted(f"{args.method}: step", config.steps, console) as advance:
