@@ -24,6 +24,9 @@ class SceneFeatures:
     fresh_fraction: patches that changed and had not in the frame before: something appeared or left, where movement
         changes the same patches again.
     mean_change, max_change: log scores of the wanted tokens, in noise units.
+    mean_shift, max_shift: log grey levels by which the mean colour of the changed patches has shifted since they were
+        computed. Something else in a patch's place shifts it, texture that moves within a patch does not; of all
+        features these two say most about what reuse would cost.
     event_rate: log events per patch and second.
     edge_density: part of the small luma image that is edge. entropy_bits: of its grey levels.
     ego_shift_px: log global shift.
@@ -37,6 +40,8 @@ class SceneFeatures:
     fresh_fraction: float
     mean_change: float
     max_change: float
+    mean_shift: float
+    max_shift: float
     event_rate: float
     edge_density: float
     entropy_bits: float
@@ -70,17 +75,31 @@ def entropy_bits(luma: np.ndarray) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
+def colour_shift_levels(descriptors: np.ndarray, reference: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Grey levels by which the mean colour of each changed patch differs: ``(tokens, cells, 3) -> (changed,)``.
+
+    A single zero where nothing changed.
+    """
+    if not changed.any():
+        return np.zeros(1, np.float32)
+    difference = descriptors[changed].mean(axis=1) - reference[changed].mean(axis=1)
+    return np.abs(difference).mean(axis=1)
+
+
 def scene_features(
     glance: Glance, decision: GateDecision, state: TokenState, caption_confidence: float
 ) -> SceneFeatures:
     """From what the frame showed, what the gate wants of it, and what is remembered (as before this frame)."""
     chosen = np.minimum(glance.scores[decision.active], _SCORE_CAP)
     log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
+    shift = colour_shift_levels(glance.descriptors, state.reference, decision.changed)
     return SceneFeatures(
         active_fraction=float(decision.active.mean()),
         fresh_fraction=float((decision.changed & ~state.was_active).mean()),
         mean_change=float(log_scores.mean()),
         max_change=float(log_scores.max()),
+        mean_shift=float(np.log1p(shift.mean())),
+        max_shift=float(np.log1p(shift.max())),
         event_rate=float(np.log1p(max(glance.events_per_patch_s, 0.0))),
         edge_density=edge_density(glance.luma),
         entropy_bits=entropy_bits(glance.luma),

@@ -30,7 +30,7 @@ _SEED_STRIDE = 100_003
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; its bundle.json is replaced")
     parser.add_argument(
-        "--clips", type=int, default=40, help="rendered clips of about 30 frames (default: %(default)s)"
+        "--clips", type=int, default=80, help="rendered clips of about 30 frames (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of clips and training (default: %(default)s)")
     parser.add_argument(
@@ -99,7 +99,9 @@ def _print(bundle: Bundle, calibration: Calibration, report: RouterReport) -> No
         ("frames with a choice, held out", f"{report.trials}, {report.held_out_trials}"),
         ("held out: agrees with the oracle", f"{100 * report.agreement:.1f} %"),
         ("held out: within tolerance", f"{100 * report.within_tolerance:.1f} %"),
-        ("held out: cost, oracle's cost", f"{100 * report.cost:.1f} %, {100 * report.oracle_cost:.1f} % of full"),
+        ("    fixed rules", f"{100 * report.rules_within_tolerance:.1f} %"),
+        ("held out: cost", f"{100 * report.cost:.1f} % of whole encodes"),
+        ("    fixed rules, oracle", f"{100 * report.rules_cost:.1f} %, {100 * report.oracle_cost:.1f} %"),
         ("held out: branches", _percent(report.branch_share)),
         ("held out: oracle's branches", _percent(report.label_share)),
     ]

@@ -2,8 +2,9 @@
 """Trains the router of paper S (adaptive neural compression) on what each branch would have given.
 
 The label of a frame is the cheapest branch whose features stay within a tolerance of a whole encode [ours]. The loss is
-cross-entropy, plus the expected cost of the softmax, plus a balance term on the full softmax, which keeps the
-average over all branches near the labels' (a loss on the chosen branch alone collapses onto one of them).
+cross-entropy, plus the expected cost of the softmax, plus its expected excess over the tolerance, plus a balance
+term on the full softmax, which keeps the average over all branches near the labels' (a loss on the chosen branch
+alone collapses onto one of them).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from edge_vlm.anc import BRANCHES, MlpRouter
+from edge_vlm.anc import BRANCHES, FixedRules, MlpRouter
+from edge_vlm.anc.router import Router
 from offline_compress.train.router_oracle import Trial
 
 _HELD_OUT_EVERY = 5  # clips
@@ -22,31 +24,42 @@ _HELD_OUT_EVERY = 5  # clips
 
 @dataclass(frozen=True)
 class RouterConfig:
-    """``tolerance``: scene distance from a whole encode up to which a branch is good enough. Weights of the loss terms
-    are relative to the cross-entropy; ``uniform_share`` of the balance target keeps rare branches alive."""
+    """``tolerance``: scene distance from a whole encode up to which a branch is good enough.
+
+    ``safety``: part of it that labels allow, since features foretell errors only roughly. Weights of the loss terms are
+    relative to the cross-entropy; ``uniform_share`` of the balance target keeps rare branches alive.
+    """
 
     tolerance: float
-    hidden: int = 16
-    steps: int = 600
+    safety: float = 0.85
+    hidden: int = 24
+    steps: int = 400
     learning_rate: float = 0.02
     cost_weight: float = 0.1
+    risk_weight: float = 1.0
     balance_weight: float = 0.5
     uniform_share: float = 0.1
-    weight_decay: float = 1e-3
+    weight_decay: float = 0.3
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class RouterReport:
-    """On clips that were not trained on. ``agreement`` with the oracle; ``within_tolerance`` of the branches chosen;
-    ``cost`` and ``oracle_cost`` as a part of whole encodes; ``branch_share`` chosen, ``label_share`` of the oracle."""
+    """On clips that were not trained on.
+
+    ``agreement`` with the oracle; ``within_tolerance`` of the branches chosen, and of those that fixed rules choose;
+    ``cost``, ``rules_cost``, ``oracle_cost`` as a part of whole encodes; ``branch_share`` chosen, ``label_share`` of
+    the oracle.
+    """
 
     trials: int
     held_out_trials: int
     tolerance: float
     agreement: float
     within_tolerance: float
+    rules_within_tolerance: float
     cost: float
+    rules_cost: float
     oracle_cost: float
     branch_share: dict[str, float]
     label_share: dict[str, float]
@@ -70,16 +83,17 @@ def train_router(trials: Sequence[Trial], config: RouterConfig) -> tuple[MlpRout
     if len(train) < 20 or not held_out:
         raise ValueError(f"{len(trials)} frames with a choice are too few to train a router on: take more clips")
     router = _fit(train, config)
-    return router, _report(router, trials, held_out, config.tolerance)
+    return router, _report(router, len(trials), held_out, config)
 
 
 def _fit(trials: Sequence[Trial], config: RouterConfig) -> MlpRouter:
     inputs = np.stack([trial.features.vector() for trial in trials])
     mean, std = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-2)
     x = torch.from_numpy((inputs - mean) / std)
-    labels = torch.tensor([oracle_label(trial, config.tolerance) for trial in trials])
+    labels = torch.tensor([oracle_label(trial, config.safety * config.tolerance) for trial in trials])
     costs = torch.from_numpy(np.stack([trial.costs for trial in trials]))
-    network = _train_network(x, labels, costs, config)
+    excess = np.stack([trial.errors for trial in trials]) / config.tolerance - 1.0
+    network = _train_network(x, labels, costs, torch.from_numpy(np.clip(excess, 0.0, 1.0)), config)
     layers = tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in network
@@ -88,8 +102,8 @@ def _fit(trials: Sequence[Trial], config: RouterConfig) -> MlpRouter:
     return MlpRouter(layers, mean.astype(np.float32), std.astype(np.float32))
 
 
-def _train_network(x, labels, costs, config: RouterConfig) -> torch.nn.Sequential:
-    """``x (trials, features)``, ``labels (trials,)``, ``costs (trials, branches)``."""
+def _train_network(x, labels, costs, excess, config: RouterConfig) -> torch.nn.Sequential:
+    """``x (trials, features)``, ``labels (trials,)``, ``costs, excess (trials, branches)``."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = torch.nn.Sequential(
@@ -104,6 +118,7 @@ def _train_network(x, labels, costs, config: RouterConfig) -> torch.nn.Sequentia
         softmax = logits.softmax(dim=1)
         loss = torch.nn.functional.cross_entropy(logits, labels)
         loss = loss + config.cost_weight * (softmax * costs).sum(dim=1).mean()
+        loss = loss + config.risk_weight * (softmax * excess).sum(dim=1).mean()
         loss = loss + config.balance_weight * ((softmax.mean(dim=0) - target) ** 2).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -112,22 +127,29 @@ def _train_network(x, labels, costs, config: RouterConfig) -> torch.nn.Sequentia
     return network
 
 
-def _report(router: MlpRouter, trials: Sequence[Trial], held_out: Sequence[Trial], tolerance: float) -> RouterReport:
-    labels = np.array([oracle_label(trial, tolerance) for trial in held_out])
-    chosen = np.array([int(router.probabilities(trial.features).argmax()) for trial in held_out])
+def _report(router: MlpRouter, trials: int, held_out: Sequence[Trial], config: RouterConfig) -> RouterReport:
+    labels = np.array([oracle_label(trial, config.safety * config.tolerance) for trial in held_out])
+    chosen, by_rules = (_choices(each, held_out) for each in (router, FixedRules()))
     every = np.arange(len(held_out))
-    errors, costs = (np.stack([getattr(trial, name) for trial in held_out]) for name in ("errors", "costs"))
+    costs = np.stack([trial.costs for trial in held_out])
+    good = np.stack([trial.errors for trial in held_out]) <= config.tolerance
     return RouterReport(
-        trials=len(trials),
+        trials=trials,
         held_out_trials=len(held_out),
-        tolerance=tolerance,
+        tolerance=config.tolerance,
         agreement=float((labels == chosen).mean()),
-        within_tolerance=float((errors[every, chosen] <= tolerance).mean()),
+        within_tolerance=float(good[every, chosen].mean()),
+        rules_within_tolerance=float(good[every, by_rules].mean()),
         cost=float(costs[every, chosen].mean()),
+        rules_cost=float(costs[every, by_rules].mean()),
         oracle_cost=float(costs[every, labels].mean()),
         branch_share=_shares(chosen),
         label_share=_shares(labels),
     )
+
+
+def _choices(router: Router, trials: Sequence[Trial]) -> np.ndarray:
+    return np.array([int(router.probabilities(trial.features).argmax()) for trial in trials])
 
 
 def _shares(indices: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_vlm.anc import BRANCHES, BranchHysteresis, FixedRules, HysteresisConfig, MlpRouter, RoutePolicy, SceneFeatures
-from edge_vlm.anc.features import edge_density, entropy_bits, scene_features
+from edge_vlm.anc.features import colour_shift_levels, edge_density, entropy_bits, scene_features
 from edge_vlm.errors import BundleError
 from edge_vlm.sttf import TokenState
 from edge_vlm.sttf.ego_motion import GlobalShift
@@ -16,7 +16,7 @@ from edge_vlm.sttf.gate import GateDecision
 from edge_vlm.sttf.illumination import Light
 from edge_vlm.sttf.scene_watch import Glance
 
-FEATURES = SceneFeatures(0.1, 0.01, 2.0, 3.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
+FEATURES = SceneFeatures(0.1, 0.01, 2.0, 3.0, 1.0, 2.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
 
 
 def some(count):
@@ -150,6 +150,15 @@ def test_a_router_of_another_shape_is_refused_with_the_remedy(spoil):
     spoil(values)
     with pytest.raises(BundleError, match="train-router"):
         MlpRouter.from_json(values)
+
+
+def test_colour_shift_sees_what_took_a_patchs_place_and_not_its_texture():
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(90, 110, (196, 16, 3)).astype(np.float32)
+    moved = np.roll(reference, 3, axis=1)
+    assert colour_shift_levels(moved, reference, some(4)).max() < 1e-3
+    np.testing.assert_allclose(colour_shift_levels(reference + 25, reference, some(4)), np.full(4, 25.0), rtol=1e-4)
+    assert colour_shift_levels(moved, reference, some(0)).tolist() == [0.0]
 
 
 def test_scene_numbers():

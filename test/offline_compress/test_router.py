@@ -90,7 +90,7 @@ def test_trials_cost_and_err_as_their_branches_do(clips):
 def synthetic_trials(count=400, seed=0):
     """The branch that is needed follows from one feature; the router has to find out which."""
     rng = np.random.default_rng(seed)
-    base = SceneFeatures(0.1, 0.01, 1.0, 1.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
+    base = SceneFeatures(0.1, 0.01, 1.0, 1.0, 1.0, 1.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
     trials = []
     for index in range(count):
         change = float(rng.uniform(0, 4))
