@@ -22,7 +22,7 @@ from edge_vlm.sttf.token_state import TokenState
 CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
 _NOISE_QUANTILE = 0.25  # of the patches: still ones even while much of the image moves
 _LIGHT_SAMPLE_STEP = 9  # every ninth cell; coprime with CELLS, so that all cell positions occur
-_EVENT_NOISE_SIGMAS = 3.0
+_EVENT_NOISE_SIGMAS = 8.0
 _EVENT_NOISE_TOLERANCE = 0.25  # noise differs from patch to patch
 _QUARTILE_TO_MEAN_SIGMAS = 0.67  # of a Poisson count
 _EVENT_RATE_MEMORY_S = 2.0
@@ -139,8 +139,8 @@ class EventChange:
         state.event_evidence = np.maximum(state.event_evidence + counts - noise - slack, 0.0)
         if window.overload or not state.valid:
             return np.full(len(counts), np.inf, np.float32)
-        unit = self.config.event_min_per_pixel * _patch_pixels(window) + _EVENT_NOISE_SIGMAS * np.sqrt(noise)
-        return state.event_evidence / unit
+        enough = self.config.event_on_per_pixel * _patch_pixels(window) + _EVENT_NOISE_SIGMAS * np.sqrt(noise)
+        return self.config.threshold_on * state.event_evidence / enough
 
     def _noise_events(self, counts: np.ndarray, duration_s: float) -> float:
         """Noise events to expect in one patch during this window, from the quiet quarter of the patches."""

@@ -21,7 +21,7 @@ class SttfConfig:
     noise_window_frames: length of the running median that estimates the noise floor.
     light_gain_max, light_offset_max: strongest change of lighting that is still taken for lighting and not for
         content: gain per colour channel, and offset in grey levels at mid grey.
-    event_min_per_pixel: events per sensor pixel of a patch that count as the noise unit at least.
+    event_on_per_pixel: events per sensor pixel of a patch, over what noise explains, that score ``threshold_on``.
     max_age_s: a token that was not computed at full depth for that long is due.
     age_batch_fraction: tokens that are due by age alone wait until that fraction of all tokens is due.
     dilation: neighbours (0, 4 or 8) of a changed patch that are recomputed with it.
@@ -42,7 +42,7 @@ class SttfConfig:
     noise_window_frames: int = 31
     light_gain_max: float = 1.25
     light_offset_max: float = 20.0
-    event_min_per_pixel: float = 0.02
+    event_on_per_pixel: float = 0.06
     max_age_s: float = 10.0
     age_batch_fraction: float = 0.25
     dilation: int = 4
