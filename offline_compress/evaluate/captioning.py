@@ -62,7 +62,7 @@ def answer_log_probabilities(
     model.eval()
     start = prompt_ids(tokenizer, prompt)
     answers = [answer_ids(tokenizer, (caption,))[0] for caption in captions]
-    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH)):
+    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH), strict=True):
         chunk = answers[first : first + BATCH]
         longest = max(map(len, chunk))
         ids = torch.tensor([[*start, *answer, *[tokenizer.pad_token_id] * (longest - len(answer))] for answer in chunk])
@@ -70,7 +70,7 @@ def answer_log_probabilities(
             input_ids=ids, pixel_values=pixels.to(model.dtype), use_cache=False, logits_to_keep=longest + 1
         ).logits
         scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, len(start) :, None])[..., 0]
-        yield from (row[: len(answer)].numpy() for row, answer in zip(scores, chunk))
+        yield from (row[: len(answer)].numpy() for row, answer in zip(scores, chunk, strict=True))
 
 
 def pixel_batches(images: Sequence[np.ndarray], size: int) -> Iterator[torch.Tensor]:

@@ -49,7 +49,10 @@ class SceneSet:
 
 
 def render_splits(
-    folder: Path, counts: dict[str, int], processes: int = 2, report: Callable[[int, int], None] = lambda done, of: None
+    folder: Path,
+    counts: dict[str, int],
+    processes: int = 2,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Render what `folder` lacks of `counts` scenes per split. `report(done, total)` counts scenes.
 
@@ -77,8 +80,10 @@ def open_split(folder: Path, split: str, count: int) -> SceneSet:
     images, labels, texts = [], [], []
     for task in shards_of(folder, split, count):
         if not is_complete(*task):
-            raise SourceError(f"{task[0]}.json: missing, or rendered by another version of the scenes",
-                              "run edge-vlm-compress train-demo with this --cache-dir, it renders what is missing")  # fmt: skip
+            raise SourceError(
+                f"{task[0]}.json: missing, or rendered by another version of the scenes",
+                "run edge-vlm-compress train-demo with this --cache-dir, it renders what is missing",
+            )
         images.append(np.load(f"{task[0]}.images.npy", mmap_mode="r"))
         labels.append(np.load(f"{task[0]}.labels.npy"))
         texts += json.loads(Path(f"{task[0]}.json").read_text(encoding="utf-8"))["captions"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers.utils import logging
 
 from edge_vlm.files import whole_folder, write_json
 from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS, VOCABULARY
@@ -49,6 +50,7 @@ def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTok
                "eos_token_id": model.config.text_config.eos_token_id,
                "pad_token_id": model.config.text_config.pad_token_id}  # fmt: skip
     implementation = model.config._attn_implementation
+    logging.disable_progress_bar()
     with whole_folder(folder) as target:
         model.set_attn_implementation("sdpa")
         try:
@@ -59,7 +61,8 @@ def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTok
         tokenizer.save_pretrained(target)
         size = model.config.vision_config.image_size
         write_json(target / "preprocessor_config.json", preprocessor_settings(size))
-        write_json(target / "processor_config.json", {"image_seq_len": IMAGE_TOKENS, "processor_class": "SmolVLMProcessor"})
+        processor = {"image_seq_len": IMAGE_TOKENS, "processor_class": "SmolVLMProcessor"}
+        write_json(target / "processor_config.json", processor)
         write_json(target / "chat_template.json", {"chat_template": tokenizer.chat_template})
 
 

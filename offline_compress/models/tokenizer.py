@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo model's tokenizer: byte-level BPE trained on captions, with the special tokens and chat template of SmolVLM."""
+"""The demo model's tokenizer: byte-level BPE of captions, with the special tokens and chat template of SmolVLM."""
 
 from __future__ import annotations
 

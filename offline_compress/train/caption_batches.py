@@ -33,7 +33,7 @@ class CaptionBatches:
         phrasings = rng.integers(0, [len(self.answers[i]) for i in chosen])
         images = np.stack([self.scenes.image(i) for i in chosen])
         pixels = augmented(images, rng) if self.augment else images.astype(np.float32) / 255
-        batch = self.sequences([self.answers[i][k] for i, k in zip(chosen, phrasings)])
+        batch = self.sequences([self.answers[i][k] for i, k in zip(chosen, phrasings, strict=True)])
         batch["pixel_values"] = normalised(pixels)
         batch["patch_labels"] = torch.from_numpy(self.scenes.labels[chosen].astype(np.int64)).flatten(1, 2)
         return batch
@@ -78,12 +78,14 @@ def augmented(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for i in range(count):
         dy, dx = rng.integers(-MOST_SHIFT_PX, MOST_SHIFT_PX + 1, 2)
         matrix = np.float32([[1, 0, dx], [0, 1, dy]])
-        moved = cv2.warpAffine(images[i], matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.warpAffine(
+            images[i], matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        )
         curve = np.float32(rng.uniform(0.8, 1.25)) * levels ** np.float32(rng.uniform(0.85, 1.18))
         curve = curve + np.float32(rng.uniform(-0.06, 0.06))
         balance = rng.uniform(0.93, 1.07, 3).astype(np.float32)
         cv2.LUT(moved, (curve[:, None] * balance)[None], out[i])  # (1, 256, 3)
     noise = rng.integers(-128, 128, images.shape[1:], dtype=np.int8).astype(np.float32) / 74  # unit spread
-    for picture, strength in zip(out, rng.uniform(0, 0.02, count).astype(np.float32)):
+    for picture, strength in zip(out, rng.uniform(0, 0.02, count).astype(np.float32), strict=True):
         cv2.scaleAdd(noise, float(strength), picture, picture)
     return np.clip(out, 0, 1, out=out)

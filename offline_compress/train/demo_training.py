@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from edge_vlm.errors import InputError
 from edge_vlm.files import write_json
 from offline_compress.evaluate.caption_metrics import caption_metrics
@@ -23,11 +21,13 @@ from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.caption_batches import CaptionBatches
 from offline_compress.train.compression import load_checkpoint, save_checkpoint
+from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig, TrainingProgress
 
-CHECKPOINT, CURVE, PREVIEW, METRICS = "checkpoint.pt", "curve.jsonl", "preview", "metrics.json"
+CHECKPOINT, CURVE, PICTURE, METRICS = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json"
+MODEL, PREVIEW = "model", "preview"  # folders
 QUICK_SCENES = 100
-_CURVE_EVERY = 25
+CURVE_EVERY = 25
 
 
 @dataclass
@@ -38,7 +38,7 @@ class DemoTraining:
     scenes: SceneSet
     heldout: SceneSet
     config: FloatTrainingConfig
-    batch: int = 32
+    batch: int = 24
     seed: int = 0
     say: Callable[[str], None] = print
     rows: list[dict] = field(default_factory=list)
@@ -71,18 +71,20 @@ class DemoTraining:
         self.trainer.run(both, self.checkpoint)
         metrics = self.evaluate(len(self.heldout), self.trainer.model, meteor=True)
         metrics |= {"seed": self.seed, "scenes": len(self.scenes), "batch": self.batch, **self.config.identity()}
-        save_folder(self.trainer.model, self.tokenizer, self.out / "model")
+        save_folder(self.trainer.model, self.tokenizer, self.out / MODEL)
         write_json(self.out / METRICS, metrics)
-        write_json(self.out / "model" / METRICS, metrics)
+        write_json(self.out / MODEL / METRICS, metrics)
+        draw_curve(self.rows, self.out / PICTURE)
         return metrics
 
     def note(self, progress: TrainingProgress) -> None:
         """Means of the last steps, one row of the curve."""
         self.window.append(progress)
-        if progress.step % _CURVE_EVERY == 0:
-            row = {"step": progress.step, "samples_per_s": round(mean(self.window, lambda p: p.samples_per_s), 1)}
-            row |= {name: round(mean(self.window, lambda p: p.losses[name]), 4) for name in progress.losses}
-            row |= {name: round(mean(self.window, lambda p: p.accuracy.get(name, 0)), 3) for name in progress.accuracy}
+        if progress.step % CURVE_EVERY == 0:
+            row = {"step": progress.step, "samples_per_s": round(mean([p.samples_per_s for p in self.window]), 1)}
+            row |= {name: round(mean([p.losses[name] for p in self.window]), 4) for name in progress.losses}
+            for name in progress.accuracy:  # a batch may lack a channel
+                row[name] = round(mean([p.accuracy[name] for p in self.window if name in p.accuracy]), 3)
             self.window = []
             self.append(row)
 
@@ -115,12 +117,14 @@ class DemoTraining:
             **caption_metrics(captions, references, meteor=meteor),
             "perplexity": from_log_probabilities(scores),
             "parts": part_accuracy(captions, references),
-            "examples": [{"caption": said, "reference": true} for said, true in zip(captions[:20], first)],
+            "examples": [
+                {"caption": said, "reference": true} for said, true in zip(captions[:20], first[:20], strict=True)
+            ],
         }
 
 
-def mean(window: list[TrainingProgress], value: Callable[[TrainingProgress], float]) -> float:
-    return float(np.mean([value(progress) for progress in window]))
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def read_curve(path: Path, step: int) -> list[dict]:

@@ -23,8 +23,8 @@ from offline_compress.train.qat import BatchSource
 class FloatTrainingConfig:
     """`rate` is AdamW's, after a linear warm-up and along a cosine; `dense_weight` falls to a tenth over the run."""
 
-    steps: int = 3200
-    rate: float = 1.5e-3
+    steps: int = 4000
+    rate: float = 1.2e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
     final_rate: float = 0.02

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any local SmolVLM / Idefics3 folder as a PyTorch model with its tokenizer and settings. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from edge_vlm.errors import InputError
+from offline_compress.export.checkpoint import COPY_AGAIN, read_config, read_json_object, shard_paths
+from offline_compress.export.errors import CheckpointError
+from offline_compress.export.model_shape import MODEL_TYPES, read_vision_shape
+from offline_compress.export.prompt import QUESTION, Prompt
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """One square picture of `size` pixels; mean and std of RGB in [0, 1]."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def pixels(self, image_rgb: np.ndarray) -> np.ndarray:
+        """uint8 (rows, cols, 3) RGB, squashed and normalised: float32 (3, size, size). Raises InputError."""
+        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or not image_rgb.size:
+            raise InputError(f"an image of {image_rgb.dtype} {image_rgb.shape}", "give uint8 (rows, cols, 3) RGB")
+        shrinking = max(image_rgb.shape[:2]) > self.size
+        method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        square = image_rgb
+        if image_rgb.shape[:2] != (self.size, self.size):
+            square = cv2.resize(image_rgb, (self.size, self.size), interpolation=method)
+        values = (square.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class LoadedVlm:
+    """A model in float32 and evaluation mode, with all that its inputs need."""
+
+    folder: Path
+    model: nn.Module
+    tokenizer: object
+    image: ImageSettings
+    prompt: Prompt
+
+
+def load_vlm(folder: Path | str, question: str = QUESTION) -> LoadedVlm:
+    """Raises CheckpointError naming the file that is missing, damaged or of another model family."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+    folder = Path(folder)
+    config = read_config(folder)
+    if config.get("model_type") not in MODEL_TYPES:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: model_type {config.get('model_type')!r}",
+            f"give one of {', '.join(MODEL_TYPES)}",
+        )
+    shard_paths(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder / 'tokenizer.json'}: no such file", COPY_AGAIN)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers, safetensors and tokenizers raise many kinds for damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{folder}: the model cannot be loaded ({reason})", COPY_AGAIN) from error
+    prompt = Prompt.smolvlm(read_vision_shape(config).image_tokens, question)
+    return LoadedVlm(folder, model.eval(), tokenizer, read_image_settings(folder, config), prompt)
+
+
+def read_image_settings(folder: Path, config: dict) -> ImageSettings:
+    """Size from config.json; mean and std from preprocessor_config.json, 0.5 where there is none."""
+    path = folder / "preprocessor_config.json"
+    settings = read_json_object(path) if path.is_file() else {}
+    mean, std = (tuple(float(v) for v in settings.get(key, (0.5, 0.5, 0.5))) for key in ("image_mean", "image_std"))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise CheckpointError(f"{path}: image_mean {mean}, image_std {std}", "give three values each, std positive")
+    return ImageSettings(read_vision_shape(config).image_size, mean, std)
