@@ -101,7 +101,7 @@ def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
     ):
         table.add_column(header, foot, justify=align)
     for name, group in grouped(rows):
-        errors = [row.relative_error for row in group]
+        errors = [row.relative_error if row.final_error is None else row.final_error for row in group]
         span = f"{min(errors):.4f}" if min(errors) == max(errors) else f"{min(errors):.4f} - {max(errors):.4f}"
         size, float_size = sum(row.bytes for row in group) / 1000, sum(row.float_bytes for row in group) / 1000
         first = group[0]

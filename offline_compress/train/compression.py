@@ -82,9 +82,11 @@ class Curve:
 def load_float_model(folder: Path) -> torch.nn.Module:
     """The Hugging Face model in float32, its attention as plain matrix products."""
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
     from offline_compress.train.attention import use_plain_attention
 
+    logging.disable_progress_bar()  # ours tells more
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     use_plain_attention(model)
     return model

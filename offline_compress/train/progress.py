@@ -47,7 +47,7 @@ def line_writer(title: str, total: int, console: Console) -> Callable[..., None]
             return
         printed[0] = now
         start, first = began[0]
-        left = (now - start) / (done - first) * (total - done) if done > first else float("nan")
-        console.print(f"{title} {done}/{total}, {now - start:.0f} s, {left:.0f} s left  {note}", highlight=False)
+        left = f", {(now - start) / (done - first) * (total - done):.0f} s left" if done > first else ""
+        console.print(f"{title} {done}/{total}, {now - start:.0f} s{left}  {note}", highlight=False)
 
     return advance

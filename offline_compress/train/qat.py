@@ -35,7 +35,7 @@ class QatConfig:
     to the mean scale of the matrix, ``other`` of all that stays int8 or float."""
 
     steps: int = 1000
-    latent_rate: float = 1e-3
+    latent_rate: float = 2e-3
     scale_rate: float = 2e-3
     other_rate: float = 3e-4
     warmup: float = 0.05
