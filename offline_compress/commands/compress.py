@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.evaluate.bundle_evaluation import evaluate_bundle
+from offline_compress.evaluate.caption_metrics import caption_metrics
+from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.report import plan_table
 from offline_compress.train.compression import (
@@ -23,6 +28,7 @@ from offline_compress.train.compression import (
 )
 from offline_compress.train.progress import counted, open_console
 from offline_compress.train.qat import QatConfig, QatProgress
+from offline_compress.train.scene_batches import SceneData, scene_data
 
 HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
 STEPS = {"ternary": 1000, "binary": 600, "int8": 0, "original": 0}
@@ -44,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoints and loss curve (default: BUNDLE.work)")
     parser.add_argument("--heldout", type=int, default=600, help="held-out scenes to measure on (default: %(default)s)")
+    parser.add_argument(
+        "--watch", type=int, default=60, help="held-out scenes shown to it while training (default: 60)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--plan-only", action="store_true", help="print what every matrix would get, then stop")
 
@@ -76,24 +85,40 @@ def run(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace, source: Source, config: QatConfig, console: Console):
     """QAT on the cached training scenes. Raises SourceError where there are none."""
-    import torch
-
-    from offline_compress.train.scene_batches import scene_batches
-
     torch.manual_seed(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
-    batches = scene_batches(args.folder, args.data_cache, args.batch, args.seed)
+    data = scene_data(args.folder, args.data_cache, args.batch, args.seed)
     work = args.work or args.out.with_name(f"{args.out.name}.work")
     with counted(f"{args.method}: step", config.steps, console) as advance:
         return train_quantised(
             source,
-            batches,
+            data.batches,
             config,
             work,
             args.resume == "auto",
             lambda progress: advance(progress.step, losses_text(progress)),
+            watcher(args.watch, data, console),
         )
+
+
+def watcher(count: int, data: SceneData, console: Console) -> Callable[[torch.nn.Module], None] | None:
+    """Prints how the quantised model captions ``count`` held-out scenes; None for none."""
+    if count <= 0:
+        return None
+    samples = heldout_samples(count)
+    images, firsts = [sample.image_rgb for sample in samples], [sample.references[0] for sample in samples]
+
+    def watch(model: torch.nn.Module) -> None:
+        captions = greedy_captions(model, data.tokenizer, data.prompt, images)
+        cider = caption_metrics(captions, [sample.references for sample in samples], meteor=False)["cider"]
+        scores = answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts)
+        console.print(
+            f"{count} held-out scenes: CIDEr {cider:.3f}, perplexity {from_log_probabilities(scores):.4f}",
+            highlight=False,
+        )
+
+    return watch
 
 
 def losses_text(progress: QatProgress) -> str:

@@ -9,8 +9,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 HELP = "render scenes and train the demo model on them"
 SCENES = {"train": 28000, "validation": 600, "heldout": 600}
 
@@ -38,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from offline_compress.models.dataset import open_split, render_splits
     from offline_compress.train.demo_training import DemoTraining
     from offline_compress.train.float_training import FloatTrainingConfig
-    from offline_compress.train.progress import counted
+    from offline_compress.train.progress import counted, open_console
 
-    console = Console()
+    console = open_console()
     if args.threads:
         torch.set_num_threads(args.threads)
     cache = args.cache_dir or args.out / "cache"
@@ -51,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     config = FloatTrainingConfig(steps=args.steps, rate=args.rate, checkpoint_every=args.checkpoint_every)
     training = DemoTraining(args.out, scenes, heldout, config, args.batch, args.seed, console.print)
     if args.minutes_budget:
-        steps = steps_within(training.trainer, args.minutes_budget)
-        config = replace(config, steps=steps, checkpoint_every=min(config.checkpoint_every, steps))
+        begun = training.planned_steps() if args.resume == "auto" else None
+        config = replace(config, steps=begun or steps_within(training.trainer, args.minutes_budget))
         training = DemoTraining(args.out, scenes, heldout, config, args.batch, args.seed, console.print)
     with counted("steps", config.steps, console) as progress:
         metrics = training.run(args.resume == "auto", lambda p: progress(p.step, note=note(p)))

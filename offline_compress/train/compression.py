@@ -99,8 +99,11 @@ def train_quantised(
     work: Path,
     resume: bool,
     report: Callable[[QatProgress], None],
+    watch: Callable[[torch.nn.Module], None] | None = None,
 ) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
     """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
+
+    ``watch`` is shown the quantised model after every checkpoint.
 
     Raises QuantizeError for a checkpoint of another run, or where training diverges.
     """
@@ -118,7 +121,13 @@ def train_quantised(
         curve.add(progress)
         report(progress)
 
-    trainer.run(both, lambda done: save_checkpoint(done.state(), checkpoint))
+    def save(done: QatTrainer) -> None:
+        save_checkpoint(done.state(), checkpoint)
+        if watch is not None:
+            watch(student.eval())
+            student.train()
+
+    trainer.run(both, save)
     weights = to_model_weights(student, source.weights.config)
     return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
 

@@ -77,6 +77,11 @@ class DemoTraining:
         draw_curve(self.rows, self.out / PICTURE)
         return metrics
 
+    def planned_steps(self) -> int | None:
+        """Steps of the run that the checkpoint belongs to; None without a checkpoint."""
+        checkpoint = self.out / CHECKPOINT
+        return load_checkpoint(checkpoint)["config"]["steps"] if checkpoint.is_file() else None
+
     def note(self, progress: TrainingProgress) -> None:
         """Means of the last steps, one row of the curve."""
         self.window.append(progress)

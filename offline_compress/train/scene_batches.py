@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from edge_vlm.errors import SourceError
 from offline_compress.export.checkpoint import read_config, read_json_object
@@ -13,16 +16,24 @@ from offline_compress.models.dataset import SHARD, open_split
 from offline_compress.train.caption_batches import CaptionBatches
 
 
-def scene_batches(folder: Path, cache: Path, size: int, seed: int) -> CaptionBatches:
+@dataclass(frozen=True)
+class SceneData:
+    """Batches, and what turns captions into the model's tokens."""
+
+    batches: CaptionBatches
+    tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt
+
+
+def scene_data(folder: Path, cache: Path, size: int, seed: int) -> SceneData:
     """Batches of ``size`` over all training scenes in ``cache`` for the model in ``folder``.
 
     Raises SourceError where the cache holds none.
     """
-    from transformers import AutoTokenizer
-
     scenes = open_split(Path(cache), "train", cached_scenes(Path(cache)))
     prompt = Prompt.smolvlm(read_vision_shape(read_config(folder)).image_tokens)
-    return CaptionBatches(scenes, AutoTokenizer.from_pretrained(folder), prompt, size, seed)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return SceneData(CaptionBatches(scenes, tokenizer, prompt, size, seed), tokenizer, prompt)
 
 
 def cached_scenes(cache: Path) -> int:

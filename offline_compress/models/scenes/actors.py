@@ -23,22 +23,21 @@ _DUST = Paint(linear((0.88, 0.85, 0.78)), gloss=0.0)
 _STEP_RAD_PER_S = 6.0
 
 
-def solids(actor: Actor, time_s: float) -> list[Solid]:
-    """The actor's solids in world coordinates, `time_s` after the pose in which it was sampled."""
+def solids(actor: Actor) -> list[Solid]:
+    """The actor's solids in world coordinates."""
     if actor.name == "gripper":
-        return _gripper(actor, time_s)
-    parts = _person(actor, time_s) if actor.name == "person" else _cart(actor)
-    position = np.array([actor.x + actor.velocity * time_s, actor.y, actor.z], np.float32)
+        return _gripper(actor)
+    parts = _person(actor) if actor.name == "person" else _cart(actor)
+    position = np.array([actor.x, actor.y, actor.z], np.float32)
     return [part.placed(position, 0.0, 1.0) for part in parts]
 
 
-def carried(actor: Actor, time_s: float) -> list[Solid]:
+def carried(actor: Actor) -> list[Solid]:
     """The solids of the object in the gripper's fingers; empty when nothing is held."""
     if actor.held is None:
         return []
-    lift = np.float32(_lift(time_s))
-    return [part.placed(np.array([0, 0, lift], np.float32), 0.0, 1.0)
-            for part in placed(actor.held, actor.held.placements[0])]  # fmt: skip
+    rise = np.array([0, 0, _lift(actor.elapsed_s)], np.float32)
+    return [part.placed(rise, 0.0, 1.0) for part in placed(actor.held, actor.held.placements[0])]
 
 
 def hold(kind: int, colour: int, size: float, x: float, y: float, z: float) -> Group:
@@ -46,18 +45,18 @@ def hold(kind: int, colour: int, size: float, x: float, y: float, z: float) -> G
     return Group(kind, colour, size, (Placement(x, y, 0.0, z),))
 
 
-def _lift(time_s: float) -> float:
+def _lift(elapsed_s: float) -> float:
     """A gripper moves up and down: height (units) above its sampled pose."""
-    return 0.35 * (1 - np.cos(2.0 * time_s))
+    return 0.35 * (1 - np.cos(2.0 * elapsed_s))
 
 
-def _gripper(actor: Actor, time_s: float) -> list[Solid]:
+def _gripper(actor: Actor) -> list[Solid]:
     """Arm, wrist and two fingers; `actor.z` is the height of the finger tips (units)."""
     spread = {"reaching": 0.50, "open": 0.40}.get(actor.action, 0.0)
     if actor.held:
         spread = bounds(actor.held.kind)[0] * actor.held.size
     splay = {"reaching": 0.16, "holding": 0.0, "open": 0.55}[actor.action]
-    tip = np.array([actor.x, actor.y, actor.z + _lift(time_s)], np.float32)
+    tip = np.array([actor.x, actor.y, actor.z + _lift(actor.elapsed_s)], np.float32)
     palm = tip + np.array([0, 0, FINGER_LENGTH + 0.08], np.float32)
     parts = [
         frustum(palm + (0, 0, 0.3), palm + (0, 0, 4.0), 0.17, 0.17, SILVER),
@@ -72,11 +71,11 @@ def _gripper(actor: Actor, time_s: float) -> list[Solid]:
     return parts
 
 
-def _person(actor: Actor, time_s: float) -> list[Solid]:
+def _person(actor: Actor) -> list[Solid]:
     facing = {"left": -1, "right": 1, "standing": 0}[actor.action]
     jacket = Paint(_JACKETS[actor.tone % len(_JACKETS)], gloss=0.0)
     skin = Paint(_SKINS[actor.tone % len(_SKINS)], gloss=0.1)
-    swing = 0.62 * np.cos(_STEP_RAD_PER_S * time_s) if facing else 0.0
+    swing = 0.62 * np.cos(_STEP_RAD_PER_S * actor.pace * actor.elapsed_s) if facing else 0.0
     lean = 0.34 * facing
     hip, neck = np.array([0, 0, 1.25]), np.array([lean, 0, 2.25])
     parts = [frustum(hip + (0, 0, -0.1), neck, 0.30, 0.38, jacket)]

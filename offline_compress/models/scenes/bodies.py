@@ -7,7 +7,7 @@ the kinds apart (a can has silver rims, a mug a handle, a ball a band).
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -30,7 +30,7 @@ CLAY = Paint(linear((0.48, 0.30, 0.20)), gloss=0.05)
 LEAF = Paint(linear((0.16, 0.42, 0.14)), gloss=0.1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def body(kind: int, colour: int) -> tuple[Solid, ...]:
     """The solids of one object of KINDS[kind] in COLOURS[colour]."""
     name = COLOURS[colour]
@@ -45,7 +45,7 @@ def placed(group: Group, placement: Placement) -> list[Solid]:
     return [part.placed(position, placement.yaw_rad, group.size) for part in body(group.kind, group.colour)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def extent(kind: int) -> np.ndarray:
     """Corners (8, 3) of the box around the body of a kind, in units."""
     corners = np.concatenate([part.corners() for part in body(kind, 0)])

@@ -21,7 +21,7 @@ def captions(scene: Scene, time_s: float = 0.0) -> tuple[str, ...]:
     """Exactly five different captions of the scene `time_s` after its sampled instant, 8 to 22 words each."""
     actor = scene.actor if scene.actor and _in_view(scene, scene.actor, time_s) else None
     described = _describe(scene)
-    return tuple(f"{text} {tail}".strip() for text, tail in zip(described, _actor_clauses(actor, scene)))
+    return tuple(f"{text} {tail}".strip() for text, tail in zip(described, _actor_clauses(actor, scene), strict=True))
 
 
 def noun(group: Group) -> str:
@@ -33,7 +33,7 @@ def noun(group: Group) -> str:
 
 
 def _in_view(scene: Scene, actor: Actor, time_s: float) -> bool:
-    return abs(actor.x + actor.velocity * time_s - scene.camera.x) < _VISIBLE_HALF_WIDTH
+    return abs(actor.at(time_s).x - scene.camera.x) < _VISIBLE_HALF_WIDTH
 
 
 def _be(group: Group) -> str:

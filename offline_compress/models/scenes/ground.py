@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from .bodies import linear
 _NOISE_SIZE = 256
 
 
-@lru_cache(maxsize=None)
+@cache
 def _noise(grain: int) -> np.ndarray:
     """A periodic noise tile (256, 256) in about [-1, 1], smoothed over `grain` cells."""
     tile = np.random.default_rng(grain).standard_normal((_NOISE_SIZE, _NOISE_SIZE)).astype(np.float32)

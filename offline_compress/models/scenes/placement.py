@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from . import actors, bodies
+from .content import Content
 from .renderer import View
 from .scene import Actor, Camera, Group, Placement
-from .solids import rotation_z
+from .solids import Solid, rotation_z
 from .vocabulary import KINDS
 
 # All limits are for the 224 x 224 picture, the size the scenes are made for.
@@ -30,7 +33,7 @@ _SIZES = {"alone": (1.15, 1.55), "left": (1.0, 1.3), "front": (1.0, 1.25), "row"
 _SIDEWAYS_KINDS = ("car", "duck")
 
 
-def place(rng: np.random.Generator, content, camera: Camera) -> tuple[tuple[Group, ...], Actor | None] | None:
+def place(rng: np.random.Generator, content: Content, camera: Camera) -> tuple[tuple[Group, ...], Actor | None] | None:
     """Groups and actor for `content`, or None when this draw is crowded, cut off, too small or ambiguous."""
     view = View(camera, _SIZE)
     groups = _groups(rng, content, camera)
@@ -45,16 +48,16 @@ def place(rng: np.random.Generator, content, camera: Camera) -> tuple[tuple[Grou
     return groups, actor
 
 
-def _groups(rng: np.random.Generator, content, camera: Camera) -> tuple[Group, ...]:
+def _groups(rng: np.random.Generator, content: Content, camera: Camera) -> tuple[Group, ...]:
     low, high = _SIZES[content.relation]
     sizes = [float(rng.uniform(low, high)) * (1.0 if count < 3 else 0.82) for count in content.counts]
-    members = [2 * bodies.bounds(kind)[0] * size for (kind, _), size in zip(content.pairs, sizes)]
-    shapes = [_offsets(kind, count) for (kind, _), count in zip(content.pairs, content.counts)]
-    spans = [width * (np.ptp(shape[:, 0]) + 1) for width, shape in zip(members, shapes)]
+    members = [2 * bodies.bounds(kind)[0] * size for (kind, _), size in zip(content.pairs, sizes, strict=True)]
+    shapes = [_offsets(kind, count) for (kind, _), count in zip(content.pairs, content.counts, strict=True)]
+    spans = [width * (np.ptp(shape[:, 0]) + 1) for width, shape in zip(members, shapes, strict=True)]
     centres = _centres(rng, content.relation, spans, camera)
     return tuple(
         Group(kind, colour, size, _formation(rng, kind, shape, size, centre))
-        for (kind, colour), size, shape, centre in zip(content.pairs, sizes, shapes, centres)
+        for (kind, colour), size, shape, centre in zip(content.pairs, sizes, shapes, centres, strict=True)
     )
 
 
@@ -71,7 +74,7 @@ def _centres(rng: np.random.Generator, relation: str, spans: list[float], camera
     x = -(sum(spans) + gaps.sum()) / 2 + rng.uniform(-0.3, 0.3)
     y = rng.uniform(near + 0.1, far)
     centres = []
-    for span, gap in zip(spans, (*gaps, 0.0)):
+    for span, gap in zip(spans, (*gaps, 0.0), strict=True):
         centres.append((float(x + span / 2), float(y + rng.uniform(-0.3, 0.3))))
         x += span + gap
     return centres
@@ -85,7 +88,9 @@ def _offsets(kind: int, count: int) -> np.ndarray:
     return np.array(_FORMATIONS[count])
 
 
-def _formation(rng: np.random.Generator, kind: int, offsets: np.ndarray, size: float, centre) -> tuple[Placement, ...]:
+def _formation(
+    rng: np.random.Generator, kind: int, offsets: np.ndarray, size: float, centre: tuple[float, float]
+) -> tuple[Placement, ...]:
     """Places of bodies at `offsets` (count, 2) in members around a centre (x, y), all turned about the same way."""
     radius, height = bodies.bounds(kind)
     width, depth = 2 * radius * size, max(2 * radius, 0.95 * height) * size
@@ -101,7 +106,7 @@ def _formation(rng: np.random.Generator, kind: int, offsets: np.ndarray, size: f
     )
 
 
-def _screen_box(view: View, solids) -> np.ndarray:
+def _screen_box(view: View, solids: list[Solid]) -> np.ndarray:
     """(left, top, right, bottom) in pixels around some solids, not clipped to the picture."""
     points = np.concatenate([solid.corners() for solid in solids])
     columns, rows, _ = view.project(points)
@@ -130,9 +135,7 @@ def _well_seen(boxes: list[np.ndarray]) -> bool:
     limits = np.array([_SIZE[1], _SIZE[0]]) - _MARGIN_PX
     inside = every[:, :2].min() >= _MARGIN_PX and bool((every[:, 2:] <= limits).all())
     large = bool(((every[:, 2:] - every[:, :2]).max(axis=1) >= _SMALLEST_PX).all())
-    apart = all(
-        _overlap(every[i], every[j]) <= _OBJECT_OVERLAP for i in range(len(every)) for j in range(i)
-    )
+    apart = all(_overlap(every[i], every[j]) <= _OBJECT_OVERLAP for i in range(len(every)) for j in range(i))
     return inside and large and apart
 
 
@@ -140,7 +143,7 @@ def _decidable(relation: str, boxes: list[np.ndarray]) -> bool:
     """Left of: no shared columns and about the same depth. In front of: clearly lower, about the same columns."""
     whole = [np.concatenate([b[:, :2].min(0), b[:, 2:].max(0)]) for b in boxes]
     if relation in ("left", "row"):
-        return all(a[2] + _GAP_PX <= b[0] for a, b in zip(whole, whole[1:]))
+        return all(a[2] + _GAP_PX <= b[0] for a, b in pairwise(whole))
     if relation == "front":
         a, b = whole
         centre_a, centre_b = (a[0] + a[2]) / 2, (b[0] + b[2]) / 2
@@ -148,7 +151,7 @@ def _decidable(relation: str, boxes: list[np.ndarray]) -> bool:
     return True
 
 
-def _actor(rng: np.random.Generator, content, groups: tuple[Group, ...]) -> Actor:
+def _actor(rng: np.random.Generator, content: Content, groups: tuple[Group, ...]) -> Actor:
     name, action, tone = content.actor, content.action, int(rng.integers(12))
     if name != "gripper":
         reach, depth = (3.0, 7.2) if name == "person" else (2.6, 7.0)
@@ -171,15 +174,15 @@ def _actor(rng: np.random.Generator, content, groups: tuple[Group, ...]) -> Acto
 
 def _actor_seen(view: View, actor: Actor, boxes: list[np.ndarray]) -> bool:
     """Inside the picture (an arm may leave through the top) and not in front of, or behind, any object."""
-    solids = actors.solids(actor, 0.0)
+    solids = actors.solids(actor)
     if actor.name == "gripper":
         # The first solid is the arm, which reaches out of the picture by design.
-        box = _screen_box(view, solids[1:] + actors.carried(actor, 0.0))
+        box = _screen_box(view, solids[1:] + actors.carried(actor))
     else:
         box = _screen_box(view, solids)
-    if box[0] < _MARGIN_PX or box[2] > _SIZE[1] - _MARGIN_PX or box[1] < (2 if actor.name != "gripper" else -30):
+    top = -30 if actor.name == "gripper" else 2
+    if box[0] < _MARGIN_PX or box[2] > _SIZE[1] - _MARGIN_PX or box[1] < top:
         return False
-    objects = np.concatenate(boxes)
-    if actor.action == "reaching":
-        objects = np.concatenate(boxes[:-1]) if len(boxes) > 1 else objects[:0]
-    return all(_overlap(box, other) <= _ACTOR_OVERLAP for other in objects)
+    # A gripper has to be over the object that it reaches for, its target in the last group.
+    others = boxes[:-1] if actor.action == "reaching" else boxes
+    return all(_overlap(box, other) <= _ACTOR_OVERLAP for group in others for other in group)

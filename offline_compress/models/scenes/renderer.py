@@ -64,10 +64,11 @@ def cast(scene: Scene, time_s: float, size: tuple[int, int]) -> Radiance:
     pairs = [(group.kind, group.colour) for group, _ in objects]
     actor_solids = []
     if scene.actor:
-        actor_solids = actors.solids(scene.actor, time_s)
-        if scene.actor.held:
-            bodies.append(actors.carried(scene.actor, time_s))
-            pairs.append((scene.actor.held.kind, scene.actor.held.colour))
+        actor = scene.actor.at(time_s)
+        actor_solids = actors.solids(actor)
+        if actor.held:
+            bodies.append(actors.carried(actor))
+            pairs.append((actor.held.kind, actor.held.colour))
     canvas.shade_ground([solid for body in bodies for solid in body] + actor_solids)
     for index, body in enumerate(bodies, start=1):
         for solid in body:
@@ -197,7 +198,7 @@ class _Canvas:
         if not hit.any():
             return
         depth = t[hit]
-        local = np.stack([o + depth * d[hit] for o, d in zip(origin, directions)])
+        local = np.stack([o + depth * d[hit] for o, d in zip(origin, directions, strict=True)])
         self.depth[window][hit] = depth
         self.ids[window][hit] = index
         self.colour[window][hit] = self._lit(solid, local)

@@ -7,7 +7,7 @@ object, so that a mug and a lamp have the same extent in the picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class Group:
 
     @property
     def count(self) -> int:
+        """How many objects."""
         return len(self.placements)
 
 
 @dataclass(frozen=True)
 class Actor:
-    """The one thing that can move. `target` is a group index (gripper reaching); `held` an object in the air."""
+    """The one thing that can move. `target` is a group index (gripper reaching); `held` an object in the air.
+
+    `tone` picks clothes and skin, `pace` multiplies the usual speed, `elapsed_s` is how long it has been moving.
+    """
 
     name: str
     action: str
@@ -46,12 +50,18 @@ class Actor:
     tone: int = 0
     target: int | None = None
     held: Group | None = None
+    pace: float = 1.0
+    elapsed_s: float = 0.0
 
     @property
     def velocity(self) -> float:
         """Units per second along x; zero for whoever stands and for grippers."""
         speed = {"person": 1.0, "cart": 1.6}.get(self.name, 0.0)
-        return {"left": -speed, "right": speed}.get(self.action, 0.0)
+        return self.pace * {"left": -speed, "right": speed}.get(self.action, 0.0)
+
+    def at(self, time_s: float) -> Actor:
+        """The same actor `time_s` later."""
+        return replace(self, x=self.x + self.velocity * time_s, elapsed_s=self.elapsed_s + time_s)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _intersect_sphere(origin, direction) -> np.ndarray:
 
 def _intersect_box(origin, direction) -> np.ndarray:
     near, far = np.float32(-_FAR), _FAR
-    for o, d in zip(origin, direction):
+    for o, d in zip(origin, direction, strict=True):
         inverse = 1 / np.where(np.abs(d) < 1e-9, np.float32(1e-9), d)
         middle, half = -o * inverse, np.abs(inverse)
         near, far = np.maximum(near, middle - half), np.minimum(far, middle + half)
@@ -162,8 +162,9 @@ def _intersect_frustum(origin, direction, taper, hole) -> np.ndarray:
         z = oz + t * dz
         inside = (discriminant > 0) & (z >= 0) & (z <= 1) & (taper[0] + slope * z >= 0)
         best = np.minimum(best, np.where(inside, t, _FAR))
-    # A cap is seen only from its outer side; a shadow ray that enters through one leaves through the other solid parts.
-    cap = 0.0 if np.max(oz) < 0 and np.ndim(oz) == 0 else 1.0
+    # One cap is enough: a camera sees only the one that it is outside of, and a ray from the surface to the lamp that
+    # enters through the other leaves through the side or this one.
+    cap = 0.0 if np.ndim(oz) == 0 and oz < 0 else 1.0
     cap_radius = taper[1] if cap else taper[0]
     if cap_radius > 0:
         t = (cap - oz) / np.where(np.abs(dz) < 1e-9, np.float32(1e-9), dz)
