@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ament_python package. Dependencies stand in pyproject.toml; name and version are repeated for setuptools < 61 (humble)."""
+"""ament_python package. Dependencies stand in pyproject.toml; name and version again here, for setuptools < 61."""
 
 import sys
 from glob import glob

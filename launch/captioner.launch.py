@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caption a camera: ros2 launch edge_vlm captioner.launch.py image:=/camera/image_raw (--show-args lists every argument)."""
+"""Caption a camera: ros2 launch edge_vlm captioner.launch.py image:=/camera/image_raw (--show-args lists arguments)."""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from launch import LaunchDescription
+
 ARGUMENTS = (
     ("image", "image", "Image topic; its compressed twin is <image>/compressed."),
     ("events", "events", "Event-camera topic; nothing is expected on it where there is no event camera."),
     ("name", "captioner", "Node name."),
     ("namespace", "", "Namespace of the node and its relative topics."),
-    ("params_file", PathJoinSubstitution([FindPackageShare("edge_vlm"), "config", "captioner.yaml"]), "YAML parameters."),
+    (
+        "params_file",
+        PathJoinSubstitution([FindPackageShare("edge_vlm"), "config", "captioner.yaml"]),
+        "YAML parameters.",
+    ),
     ("log_level", "info", "debug, info, warn, error or fatal."),
     ("respawn", "false", "Start the node again if its process dies."),
 )

@@ -14,8 +14,8 @@ _POLL_S = 0.2
 class Worker:
     """Calls ``process(delivery)`` for whatever the mailbox holds, on a thread of its own.
 
-    An exception in ``process`` is passed to ``on_failure(error, count)``; the worker then waits ``backoff_s`` (doubled for
-    each failure in a row, at most 5 s) and goes on.
+    An exception in ``process`` is passed to ``on_failure(error, count)``; the worker then waits ``backoff_s`` (doubled
+    for each failure in a row, at most 5 s) and goes on.
     """
 
     def __init__(

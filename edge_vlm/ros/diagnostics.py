@@ -19,7 +19,10 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
         return STALE, "no image has arrived yet; check the topic and its publishers' QoS (ros2 topic info -v)"
     silence_s = now_s - statistics.last_arrival_s
     if silence_s > stale_after_s:
-        return STALE, f"no image for {silence_s:.1f} s; the last caption is no longer about what is in front of the camera"
+        return (
+            STALE,
+            f"no image for {silence_s:.1f} s; the last caption no longer describes what is in front of the camera",
+        )
     if statistics.frames_rejected:
         reason, count = statistics.frames_rejected.most_common(1)[0]
         return WARN, f"{sum(statistics.frames_rejected.values())} images rejected, mostly ({count}): {reason}"
