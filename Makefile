@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 OPERATORS := custom_ops/lib/libedge_vlm_ops.so
+COMPRESS := $(RUN) -m offline_compress compress out/models/float/model --name edge-vlm-demo
 
 .DEFAULT_GOAL := help
 
@@ -23,6 +24,21 @@ operators: $(OPERATORS) ## build the operator library
 
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
 	$(RUN) -m offline_compress.bench.demo --out out/bench/demo.json
+
+models: out/models/binary/bundle.json out/models/original/bundle.json ## train the demo model and its bundles: about 90 minutes, resumable
+
+out/models/float/metrics.json: | $(VENV)/test.stamp $(OPERATORS)
+	$(RUN) -m offline_compress train-demo --out out/models/float
+
+out/models/original/bundle.json: out/models/float/metrics.json
+	$(COMPRESS) --method original --out out/models/original
+
+out/models/ternary/bundle.json: out/models/float/metrics.json
+	$(COMPRESS) --method ternary --out out/models/ternary --data-cache out/models/float/cache
+	$(RUN) -m offline_compress train-router out/models/ternary
+
+out/models/binary/bundle.json: out/models/float/metrics.json out/models/ternary/bundle.json
+	$(COMPRESS) --method binary --out out/models/binary --data-cache out/models/float/cache
 
 lock: $(VENV)/test.stamp ## pin the dependencies of pyproject.toml again
 	$(RUN) -m pip install --quiet uv
@@ -42,4 +58,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo lock clean
+.PHONY: help demo test operators bench-demo models lock clean
