@@ -38,6 +38,9 @@ class Mailbox:
 
     def put_image(self, image: Any) -> None:
         with self._changed:
+            if self._closed:
+                self._dropped += 1
+                return
             self._dropped += self._image is not None
             self._image = image
             self._changed.notify()
@@ -67,12 +70,14 @@ class Mailbox:
             self._clear()
             return delivery
 
-    def close(self) -> None:
-        """Wake the worker for good; what was waiting is forgotten."""
+    def close(self) -> int:
+        """Wake the worker for good; what was waiting is forgotten. Returns how many images that were."""
         with self._changed:
             self._closed = True
+            forgotten = self._dropped + (self._image is not None)
             self._clear()
             self._changed.notify_all()
+            return forgotten
 
     def _clear(self) -> None:
         self._image = None

@@ -16,12 +16,17 @@ _WINDOW = 256  # frames in the moving latency figures
 
 @dataclass
 class LiveStatistics:
-    """Counts since activation and latencies over the last 256 frames. Thread-safe; ``reset()`` starts again."""
+    """Counts since configuration and latencies over the last 256 frames. Thread-safe; ``reset()`` starts again.
+
+    Every frame that was received is processed, dropped, rejected, a duplicate, failed, or still waiting or in hand.
+    """
 
     frames_received: int = 0
     frames_processed: int = 0
     frames_dropped: int = 0
     frames_rejected: Counter[str] = field(default_factory=Counter)
+    frames_duplicate: int = 0
+    frames_failed: int = 0
     messages_lost: int = 0
     captions: int = 0
     resets: int = 0
@@ -35,9 +40,15 @@ class LiveStatistics:
     _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def arrived(self, now_s: float) -> None:
+    def arrived(self, now_s: float | None) -> None:
+        """One frame came in; ``now_s`` None where it is none of a camera but drawn from events."""
         with self._lock:
             self.frames_received += 1
+            self.last_arrival_s = self.last_arrival_s if now_s is None else now_s
+
+    def heard(self, now_s: float) -> None:
+        """The sensor is alive, without a frame."""
+        with self._lock:
             self.last_arrival_s = now_s
 
     def dropped(self, count: int) -> None:
@@ -48,12 +59,17 @@ class LiveStatistics:
         with self._lock:
             self.frames_rejected[reason] += 1
 
+    def duplicate(self) -> None:
+        with self._lock:
+            self.frames_duplicate += 1
+
     def lost(self, count: int) -> None:
         with self._lock:
             self.messages_lost += count
 
     def failed(self, error: str, in_a_row: int) -> None:
         with self._lock:
+            self.frames_failed += 1
             self.last_error, self.failures_in_a_row = error, in_a_row
 
     def processed(self, report: StepReport, frame_age_ms: float) -> None:

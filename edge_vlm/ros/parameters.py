@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row. ``low`` and ``high`` bound numbers, ``choices`` words; ``read_only`` ones are fixed at start."""
+    """One row. ``low`` and ``high`` bound numbers, ``choices`` words; ``read_only`` ones are fixed at start, those
+    ``at_configure`` while the node is configured."""
 
     name: str
     default: Any
     description: str
     read_only: bool = False
+    at_configure: bool = False
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
@@ -29,34 +32,69 @@ class Parameter:
             return f"{self.name} must lie in {self.low:g} .. {self.high:g}; got {value!r}"
         return ""
 
+    @property
+    def when(self) -> str:
+        """When it can be set, in words."""
+        return "at start" if self.read_only else "while unconfigured" if self.at_configure else "any time"
+
 
 PARAMETERS = (
     Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager.", read_only=True),
-    Parameter("bundle", "", "Folder of the model bundle; empty: the demo bundle that is installed with the package."),
+    Parameter(
+        "bundle",
+        "",
+        "Folder of the model bundle; empty: the demo bundle that is installed with the package.",
+        at_configure=True,
+    ),
     Parameter(
         "image_transport",
         "raw",
-        "raw subscribes to `image`, compressed to `image/compressed`.",
-        choices=("raw", "compressed"),
+        "`raw` subscribes to `image`, `compressed` to `image/compressed`, `none` to neither: pictures are then"
+        " drawn from the events.",
+        at_configure=True,
+        choices=("raw", "compressed", "none"),
     ),
     Parameter(
         "event_source",
         "auto",
-        "Messages on `events`: event_packet, event_array (dvs_msgs), none; auto: the first of these that is installed.",
+        "Messages on `events`: `event_packet` (event_camera_msgs), `event_array` (dvs_msgs), `none`; `auto`: what is"
+        " published there at activation, else the first of these that is installed.",
+        at_configure=True,
         choices=("auto", "event_packet", "event_array", "none"),
+    ),
+    Parameter(
+        "event_frame_rate_hz",
+        20.0,
+        "Pictures drawn from events per second, where `image_transport` is `none`.",
+        at_configure=True,
+        low=0.1,
+        high=200.0,
     ),
     Parameter("prompt", "", "Question put to the model; empty: the bundle's own."),
     Parameter("reuse", True, "Reuse visual tokens of unchanged patches (STTF); false recomputes every frame."),
     Parameter(
         "route",
         "auto",
-        "Encoder branch: auto lets the router choose, else one of the branches for every frame.",
+        "Encoder branch: `auto` lets the router choose, else one of the branches for every frame.",
         choices=("auto", "full", "sparse", "shallow"),
     ),
     Parameter("caption_max_age_s", 10.0, "A caption older than this is decoded again.", low=0.0, high=86400.0),
     Parameter("stale_after_s", 2.0, "Without a frame for this long the diagnostics say STALE.", low=0.1, high=3600.0),
-    Parameter("publish_unchanged", True, "Publish the standing caption for frames that did not need a new one."),
-    Parameter("threads", 1, "Threads of the inference engine.", read_only=True, low=1, high=64),
+    Parameter(
+        "publish_unchanged",
+        True,
+        "Publish the standing caption on `~/caption_stamped` for frames that did not need a new one.",
+    ),
+    Parameter(
+        "energy",
+        "auto",
+        "Energy sensor: `auto` (RAPL, Jetson INA, Raspberry Pi 5), `battery` (these, then the battery gauge),"
+        " `power_topic` (std_msgs/Float32 in watts on `power`), `battery_topic` (sensor_msgs/BatteryState on"
+        " `battery_state`).",
+        at_configure=True,
+        choices=("auto", "battery", "power_topic", "battery_topic"),
+    ),
+    Parameter("threads", 1, "Threads of the inference engine.", at_configure=True, low=1, high=64),
 )
 
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
@@ -64,9 +102,8 @@ BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 def markdown_table() -> str:
     """The table as it stands in docs/parameters.md."""
-    rows = ["| parameter | default | range | meaning |", "|---|---|---|---|"]
+    rows = ["| parameter | default | range | set | meaning |", "|---|---|---|---|---|"]
     for p in PARAMETERS:
         span = ", ".join(p.choices) if p.choices else f"{p.low:g} .. {p.high:g}" if p.low is not None else ""
-        note = " Read-only." if p.read_only else ""
-        rows.append(f"| `{p.name}` | `{p.default!r}` | {span} | {p.description}{note} |")
+        rows.append(f"| `{p.name}` | `{json.dumps(p.default)}` | {span} | {p.when} | {p.description} |")
     return "\n".join(rows) + "\n"
