@@ -5,7 +5,7 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
@@ -24,6 +24,16 @@ class BuildWithOperators(build_py):
         except EdgeVlmError as error:
             print(f"warning: operators not built, the slow NumPy fallback will run: {error}", file=sys.stderr)
         super().run()
+
+
+class PlainDistribution(Distribution):
+    """colcon reads attributes as literals, which the object that setuptools makes of requires-python is not."""
+
+    def parse_config_files(self, *args, **kwargs) -> None:
+        super().parse_config_files(*args, **kwargs)
+        for owner in (self, self.metadata):
+            if getattr(owner, "python_requires", None):
+                owner.python_requires = str(owner.python_requires)
 
 
 def shared(folder: str) -> tuple[str, list[str]]:
@@ -45,7 +55,9 @@ setup(
     install_requires=["setuptools"],
     tests_require=["pytest"],
     extras_require={"test": ["pytest"]},
+    include_package_data=False,  # else setuptools takes the folders of C++ sources for forgotten packages
     zip_safe=False,
+    distclass=PlainDistribution,
     cmdclass={"build_py": BuildWithOperators},
     entry_points={
         "console_scripts": [
