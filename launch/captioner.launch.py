@@ -1,67 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caption a camera: ros2 launch edge_vlm captioner.launch.py image:=/camera/image_raw (--show-args lists arguments)."""
+"""Caption a camera: ros2 launch edge_vlm captioner.launch.py image:=/camera/image_raw (--show-args lists arguments).
+
+Several cameras in one process: cameras:='front rear' image:=image_raw listens on front/image_raw and rear/image_raw.
+"""
 
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from edge_vlm.ros.parameters import PARAMETERS
 from launch import LaunchDescription
 
 ARGUMENTS = (
     ("image", "image", "Image topic; its compressed twin is <image>/compressed."),
     ("events", "events", "Event-camera topic; nothing is expected on it where there is no event camera."),
+    ("cameras", "", "Names of several cameras, separated by spaces: one node each, with the name as namespace."),
     ("name", "captioner", "Node name."),
     ("namespace", "", "Namespace of the node and its relative topics."),
     (
         "params_file",
         PathJoinSubstitution([FindPackageShare("edge_vlm"), "config", "captioner.yaml"]),
-        "YAML parameters.",
+        "YAML parameters; what it sets wins over the arguments below.",
     ),
     ("log_level", "info", "debug, info, warn, error or fatal."),
-    ("respawn", "false", "Start the node again if its process dies."),
+    ("respawn", "false", "Start the process again if it dies."),
+    ("use_sim_time", "false", "Follow /clock, as with ros2 bag play --clock."),
 )
-# These override the parameters file; the names are those of the node's parameters.
-NODE_PARAMETERS = (
-    ("autostart", "true", bool, "Configure and activate at start."),
-    ("bundle", "", str, "Folder of the model bundle; empty: the installed demo bundle."),
-    ("image_transport", "raw", str, "raw or compressed."),
-    ("event_source", "auto", str, "auto, event_packet, event_array or none."),
-    ("prompt", "", str, "Question put to the model; empty: the bundle's own."),
-    ("reuse", "true", bool, "Reuse visual tokens of unchanged patches."),
-    ("route", "auto", str, "auto, full, sparse or shallow."),
-    ("use_sim_time", "false", bool, "Follow /clock, as with ros2 bag play --clock."),
-)
+
+
+def node_arguments() -> list[DeclareLaunchArgument]:
+    """One for every parameter of the node."""
+    return [
+        DeclareLaunchArgument(
+            row.name,
+            default_value=str(row.default).lower() if isinstance(row.default, bool) else str(row.default),
+            description=row.description,
+            choices=list(row.choices) or None,
+        )
+        for row in PARAMETERS
+    ]
+
+
+def node_parameters() -> dict:
+    values = {
+        row.name: ParameterValue(LaunchConfiguration(row.name), value_type=type(row.default)) for row in PARAMETERS
+    }
+    return values | {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
 
 
 def generate_launch_description() -> LaunchDescription:
     declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
-    declared += [
-        DeclareLaunchArgument(name, default_value=value, description=text) for name, value, _, text in NODE_PARAMETERS
-    ]
     image = LaunchConfiguration("image")
-    captioner = LifecycleNode(
+    captioner = Node(
         package="edge_vlm",
         executable="captioner",
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         output="both",
         emulate_tty=True,
-        parameters=[
-            LaunchConfiguration("params_file"),
-            {
-                name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-                for name, _, value_type, _ in NODE_PARAMETERS
-            },
-        ],
+        parameters=[node_parameters(), LaunchConfiguration("params_file")],
         remappings=[
             ("image", image),
             ("image/compressed", [image, "/compressed"]),
             ("events", LaunchConfiguration("events")),
         ],
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        arguments=[
+            "--cameras",
+            LaunchConfiguration("cameras"),
+            "--ros-args",
+            "--log-level",
+            LaunchConfiguration("log_level"),
+        ],
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
     )
-    return LaunchDescription([*declared, captioner])
+    return LaunchDescription([*declared, *node_arguments(), captioner])

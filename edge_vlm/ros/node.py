@@ -35,7 +35,7 @@ _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.
 class CaptionerNode(Node):
     """unconfigured -> inactive loads and tries the model, inactive -> active subscribes and starts the worker.
 
-    ``open_pipeline(parameters, meter)`` makes the pipeline; tests give their own.
+    ``open_pipeline(parameters, open_meter, say)`` gives what makes the pipeline; tests give their own.
 
     Raises:
         InputError: a parameter at start has the wrong type or value.
@@ -129,7 +129,7 @@ class CaptionerNode(Node):
     def _configure(self) -> None:
         self.statistics.reset()
         self._energy = EnergyInput(self, self.parameters["energy"])
-        opener = self._make_opener(self.parameters, self._energy.open_meter)
+        opener = self._make_opener(self.parameters, self._energy.open_meter, self.get_logger().info)
         self._captioner = LiveCaptioner(
             lambda: tested(opener()), lambda: self.get_clock().now().nanoseconds, self._on_step, self.statistics
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_ops.library import find_library
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.meters import EnergyMeter
 from edge_vlm.observation import Frame, Observation
@@ -23,8 +24,10 @@ class PipelineOpener:
         BundleError: the bundle is missing, damaged, or not one of ours.
     """
 
-    def __init__(self, parameters, open_meter: Callable[[], EnergyMeter]) -> None:
+    def __init__(self, parameters, open_meter: Callable[[], EnergyMeter], say: Callable[[str], None]) -> None:
         self._parameters, self._open_meter = parameters, open_meter
+        if find_library() is None:
+            say("building the operators, once; python3 -m custom_ops.build does it beforehand")
         named = parameters["bundle"]
         self._bundle = Bundle.load(Path(named).expanduser() if named else default_bundle_path())
 
