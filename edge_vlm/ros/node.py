@@ -98,8 +98,9 @@ class CaptionerNode(Node):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops listening. A frame in hand is not waited for longer than a second; its result is not published."""
+        result = super().on_deactivate(state)
         self._stop()
-        return super().on_deactivate(state)
+        return result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Releases the model."""
