@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Float32
@@ -33,7 +34,9 @@ class EnergyInput:
             self._subscription = None
 
     def _listen(self, kind: type, name: str, callback) -> None:
-        self._subscription = self._node.create_subscription(kind, name, callback, sensor_qos(10))
+        self._subscription = self._node.create_subscription(
+            kind, name, callback, sensor_qos(10), callback_group=MutuallyExclusiveCallbackGroup()
+        )
         self._pushed = PushedPowerMeter(f"topic {self._subscription.topic_name}")
 
     def _on_battery(self, message: BatteryState) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -60,12 +61,14 @@ class Inputs:
         self._node, self._mailbox, self._statistics, self._enabled = node, mailbox, statistics, enabled
         self._inputs: list[_Input] = []
         self._timer = None
+        # A group of our own: rclpy's groups remember for good whatever was once in them.
+        self._group = MutuallyExclusiveCallbackGroup()
         if image_type == IMAGE:
             self._subscribe(Image, IMAGE, "image", sensor_qos(1), self._on_image)
         elif image_type == COMPRESSED_IMAGE:
             self._subscribe(CompressedImage, COMPRESSED_IMAGE, "image/compressed", sensor_qos(1), self._on_image)
         else:
-            self._timer = node.create_timer(tick_s, self._on_tick)
+            self._timer = node.create_timer(tick_s, self._on_tick, callback_group=self._group)
         if event_type:
             qos = sensor_qos(_EVENT_DEPTH)
             self._subscribe(message_class(event_type), event_type, "events", qos, self._on_events)
@@ -103,6 +106,7 @@ class Inputs:
             name,
             callback,
             qos,
+            callback_group=self._group,
             event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(_POLICIES),
             raw=True,

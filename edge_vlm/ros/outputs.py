@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
@@ -28,10 +29,11 @@ class Outputs:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._caption = node.create_lifecycle_publisher(String, "~/caption", _LATEST)
-        self._stamped = node.create_lifecycle_publisher(Classification, "~/caption_stamped", 10)
-        self._step = node.create_lifecycle_publisher(String, "~/step", 10)
-        self._annotated = node.create_lifecycle_publisher(Image, "~/annotated", 1)
+        own = {"callback_group": MutuallyExclusiveCallbackGroup()}  # the node's would remember them for good
+        self._caption = node.create_lifecycle_publisher(String, "~/caption", _LATEST, **own)
+        self._stamped = node.create_lifecycle_publisher(Classification, "~/caption_stamped", 10, **own)
+        self._step = node.create_lifecycle_publisher(String, "~/step", 10, **own)
+        self._annotated = node.create_lifecycle_publisher(Image, "~/annotated", 1, **own)
 
     def publish(self, observation: Observation, report: StepReport, unchanged_too: bool) -> None:
         """May be called on any thread."""
