@@ -65,7 +65,8 @@ class CaptionerNode(Node):
             self._configure()
         except Exception as error:  # noqa: BLE001 - whatever it is: the node stays alive and says it
             self._clean_up()
-            self._failure = str(error) if isinstance(error, EdgeVlmError) else f"{type(error).__name__}: {error}"
+            said = str(error) if isinstance(error, EdgeVlmError) else f"{type(error).__name__}: {error}"
+            self._failure = " ".join(said.split())
             self.get_logger().error(f"not configured: {self._failure}")
             self._diagnostics.update()
             return _FAILURE

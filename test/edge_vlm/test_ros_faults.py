@@ -170,7 +170,7 @@ def test_thousand_lifecycle_cycles_leave_nothing_behind(graph):
             on_executor(graph, getattr(node, f"trigger_{change}"))
         if cycle == 200:
             before_mb, before_threads, before_objects = rss_mb(), threads(), objects()
-    assert threads() == before_threads
+    assert threads() <= before_threads
     assert len(list(node.subscriptions)) == 0
     assert objects() - before_objects < 800, "less than one object a cycle"
     assert rss_mb() - before_mb < 8.0, "the middleware keeps a few kB a cycle"
