@@ -12,16 +12,13 @@ import re
 from pathlib import Path
 
 import cv2
-import numpy as np
 from rich.progress import track
 
 from edge_vlm.errors import SourceError
-from edge_vlm.observation import Events
 from edge_vlm.sources.bag_writer import BagWriter
 from edge_vlm.sources.video import CameraSource, open_video
 
 IMAGE_TOPIC, EVENT_TOPIC = "/camera/image_raw", "/event_camera/events"
-PACKET_US = 10_000  # event cameras send a packet every few milliseconds
 EPILOG = """\
 examples:
   edge-vlm make-bag clip.mp4 --events simulated --out clip.mcap
@@ -78,33 +75,14 @@ def _write(args: argparse.Namespace, source) -> int:
                 image = cv2.resize(image, args.size, interpolation=cv2.INTER_AREA)
             if args.events == "simulated":
                 simulator = simulator or _simulator(image)
-                write_events(writer, EVENT_TOPIC, simulator.step(image, stamp_ns // 1000), stamp_ns)
+                writer.add_event_stream(EVENT_TOPIC, simulator.step(image, stamp_ns // 1000), stamp_ns)
             writer.add_image(topic, stamp_ns, image, jpeg_quality=quality)
             if number + 1 == args.max_frames:
                 break
     return number + 1
 
 
-def _simulator(image: np.ndarray):
+def _simulator(image):
     from edge_vlm.sources.event_simulation import EventSimulator
 
     return EventSimulator(image.shape[1], image.shape[0])
-
-
-def write_events(writer: BagWriter, topic: str, events: Events, until_ns: int) -> None:
-    """The events of one frame interval as packets of at most 10 ms; the last one is complete at ``until_ns``."""
-    if not len(events):
-        return
-    slot = (events.t_us - events.t_us[0]) // PACKET_US
-    starts = np.flatnonzero(np.diff(slot, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(events)], strict=True):
-        part = Events(
-            events.x[start:stop],
-            events.y[start:stop],
-            events.t_us[start:stop],
-            events.polarity[start:stop],
-            events.width,
-            events.height,
-        )
-        first_ns, last_ns = int(part.t_us[0]) * 1000, int(part.t_us[-1]) * 1000
-        writer.add_events(topic, first_ns, min(last_ns, until_ns), part)

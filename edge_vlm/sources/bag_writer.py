@@ -15,8 +15,9 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from edge_vlm.errors import OutputError
 from edge_vlm.observation import Events
 from edge_vlm.sources.evt3 import encode_evt3
-from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE, typestore
+from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE, STRING, typestore
 
+_PACKET_US = 10_000  # event cameras send a packet every few milliseconds
 _METADATA_VERSION = 8  # jazzy; later versions only change how QoS is written
 
 
@@ -89,6 +90,22 @@ class BagWriter:
             self._header(stamp_ns, frame_id), events.height, events.width, sequence, 0, "evt3", False, data
         )
         self._write(topic, EVENT_PACKET, receive_ns, message)
+
+    def add_event_stream(self, topic: str, events: Events, until_ns: int) -> None:
+        """The events between two frames as packets of at most 10 ms; the last one is complete at ``until_ns``."""
+        if not len(events):
+            return
+        slot = (events.t_us - events.t_us[0]) // _PACKET_US
+        starts = np.flatnonzero(np.diff(slot, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(events)], strict=True):
+            fields = (values[start:stop] for values in (events.x, events.y, events.t_us, events.polarity))
+            part = Events(*fields, events.width, events.height)
+            first_ns, last_ns = int(part.t_us[0]) * 1000, int(part.t_us[-1]) * 1000
+            self.add_events(topic, first_ns, min(last_ns, until_ns), part)
+
+    def add_text(self, topic: str, stamp_ns: int, text: str) -> None:
+        """One std_msgs/String."""
+        self._write(topic, STRING, stamp_ns, self._types.types[STRING](text))
 
     def _header(self, stamp_ns: int, frame_id: str):
         types = self._types.types

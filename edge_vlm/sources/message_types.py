@@ -12,6 +12,7 @@ from edge_vlm.errors import InputError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+STRING = "std_msgs/msg/String"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 PACKET_TYPES = (EVENT_PACKET, "event_array_msgs/msg/EventArray")

@@ -8,23 +8,23 @@ from pathlib import Path
 from rich.console import Console
 
 from offline_compress.bench.rows import Row
-from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
-from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
+from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.train.progress import counted
 
 NOT_TRAINED = "no {} here; make models trains them"
 
 
-def heldout_rows(ternary: Path, original: Path, binary: Path, scenes: int, console: Console) -> list[Row]:
-    """Figures of the three bundles through their .tflite graphs. A bundle that is missing leaves rows not measured.
+def heldout_rows(ternary: Path, models: Path, samples: list[Sample], console: Console) -> list[Row]:
+    """Figures of three bundles through their .tflite graphs. A bundle that ``models`` lacks leaves rows not measured.
 
     Raises BundleError for a damaged bundle.
     """
-    samples = heldout_samples(scenes)
+    original, binary = models / "original", models / "binary"
     done: dict[str, BundleEvaluation] = {}
     for name, path in (("original", original), ("ternary", ternary), ("binary", binary)):
-        if path.is_dir():
-            with counted(f"{name} on held-out scenes", scenes, console) as progress:
+        if name == "ternary" or path.is_dir():
+            with counted(f"{name} on held-out scenes", len(samples), console) as progress:
                 done[name] = evaluate_bundle(path, samples, caption_scores, progress)
     missing = {"original": NOT_TRAINED.format(original), "binary": NOT_TRAINED.format(binary)}
     return [*caption_rows(done, missing), *size_rows(done, missing)]

@@ -77,7 +77,7 @@ def test_packets_are_short_and_complete_before_their_image(tmp_path):
     t_us = np.sort(np.random.default_rng(0).integers(1_000_000, 1_050_000, 3000))
     events = Events(t_us % 64, t_us % 48, t_us, t_us % 2 == 0, 64, 48)
     with BagWriter(tmp_path / "a.mcap") as writer:
-        make_bag.write_events(writer, "/events", events, 1_050_000_000)
+        writer.add_event_stream("/events", events, 1_050_000_000)
         writer.add_image("/image", 1_050_000_000, np.zeros((8, 8, 3), np.uint8))
     source, (observation,) = read(tmp_path / "a.mcap")
     assert source.counts.event_packets == 5
