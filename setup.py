@@ -65,6 +65,7 @@ setup(
             "edge-vlm-compress = offline_compress.cli:main",
             "captioner = edge_vlm.ros.captioner:main",
             "doctor = edge_vlm.commands.doctor:main",
+            "replayer = edge_vlm.ros.replayer:main",
         ],
     },
 )

@@ -38,6 +38,7 @@ class _Input:
     subscription: object
     topic: str
     message_type: str
+    twin: str = ""  # topic of the other image transport
     problem: str = ""
 
 
@@ -85,6 +86,8 @@ class Inputs:
         """Look again whether types and QoS of the publishers fit; warn once where they have ceased to."""
         for entry in self._inputs:
             problem = topic_problem(self._node, entry.topic, entry.message_type, entry.subscription.qos_profile)
+            if entry.twin and not self._node.count_publishers(entry.topic) and self._node.count_publishers(entry.twin):
+                problem = f"nobody publishes {entry.topic}, but {entry.twin} is there: change image_transport"
             if problem and problem != entry.problem:
                 self._node.get_logger().warning(problem)
             entry.problem = problem
@@ -111,7 +114,9 @@ class Inputs:
             qos_overriding_options=QoSOverridingOptions(_POLICIES),
             raw=True,
         )
-        self._inputs.append(_Input(subscription, subscription.topic_name, message_type))
+        twin = {"image": "image/compressed", "image/compressed": "image"}.get(name, "")
+        twin_topic = self._node.resolve_topic_name(twin) if twin else ""
+        self._inputs.append(_Input(subscription, subscription.topic_name, message_type, twin_topic))
 
     def _on_image(self, data: bytes) -> None:
         if not self._enabled():
