@@ -64,9 +64,7 @@ def sample_bag_rows(bag: Path, bundle: Path) -> list[Row]:
         Row("time per frame on still parts, reuse", still_ms["on"], "ms"),
         Row("time per frame on still parts, full recomputation", still_ms["off"], "ms"),
         Row("tokens reused, whole recording", reused_share(everything), "", None, "higher"),
-        Row(
-            "captions equal to those of full recomputation", equal_share(everything, runs["off"][0]), "", None, "higher"
-        ),
+        Row("captions as with full recomputation", equal_share(everything, runs["off"][0]), "", None, "higher"),
     ]
 
 
