@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edge_vlm.default_bundle import default_bundle_path
-from edge_vlm.doctor import machine, packages
+from edge_vlm.doctor import machine, packages, permissions
 from edge_vlm.doctor.apart import apart
 from edge_vlm.doctor.check import FAIL, OK, Check, guarded
 
@@ -29,11 +29,13 @@ exit status: 0 no FAIL, 1 at least one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="model bundle (default: the demo bundle)")
+    parser.add_argument("--image-topic", metavar="TOPIC", help="ROS topic to look at (default: all that carry images)")
+    parser.add_argument("--event-topic", metavar="TOPIC", help="ROS topic to look at (default: all that carry events)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
 def run(args: argparse.Namespace) -> int:
-    checks = examine(args.bundle)
+    checks = examine(args.bundle, args.image_topic, args.event_topic)
     healthy = all(check.status != FAIL for check in checks)
     if args.json:
         print(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}, indent=2))
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
-def examine(bundle: Path | None) -> list[Check]:
+def examine(bundle: Path | None, image_topic: str | None = None, event_topic: str | None = None) -> list[Check]:
     """All checks, in the order in which one depends on another."""
     subjects: list[tuple[str, Callable[[], list[Check]]]] = [
         ("machine", machine.checks),
@@ -52,8 +54,11 @@ def examine(bundle: Path | None) -> list[Check]:
         ("operators", lambda: apart("operators")),
         ("bundle", lambda: _bundle_checks(bundle)),
         ("energy", machine.energy_checks),
+        ("permissions", permissions.checks),
         ("ros", packages.ros_checks),
     ]
+    if packages.importable("rclpy"):
+        subjects.append(("ros graph", lambda: _graph_checks(image_topic, event_topic)))
     return [check for name, subject in subjects for check in guarded(name, subject)]
 
 
@@ -63,13 +68,24 @@ def _bundle_checks(bundle: Path | None) -> list[Check]:
     return found + apart("caption", path) if found[0].status == OK else found
 
 
+def _graph_checks(image_topic: str | None, event_topic: str | None) -> list[Check]:
+    from edge_vlm.ros import graph_checks  # rclpy: only where it is there
+
+    return graph_checks.checks(image_topic, event_topic)
+
+
 def main() -> int:
     """Entry point of ``ros2 run edge_vlm doctor``."""
     parser = argparse.ArgumentParser(
         "doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    return run(parser.parse_args())
+    return run(parser.parse_args(_without_ros_arguments(sys.argv[1:])))
+
+
+def _without_ros_arguments(arguments: list[str]) -> list[str]:
+    """ros2 run and launch files may append --ros-args ...; nothing of it concerns the doctor."""
+    return arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def ros_checks() -> list[Check]:
     except ImportError:
         detail = "rclpy is not importable: the node cannot run; replay and watch do not need it"
         return [Check("ros", WARN, detail, "source /opt/ros/<distro>/setup.bash, if you want the node")]
-    absent = [name for name in ("vision_msgs", "diagnostic_msgs", "event_camera_msgs") if not _importable(name)]
+    absent = [name for name in ("vision_msgs", "diagnostic_msgs", "event_camera_msgs") if not importable(name)]
     if absent:
         packages = " ".join(f"ros-{distro or '<distro>'}-{name.replace('_', '-')}" for name in absent)
         return [Check("ros", WARN, f"{distro}: without {', '.join(absent)}", f"sudo apt install {packages}")]
@@ -55,7 +55,7 @@ def _package(distribution: str, module: str) -> Check:
 def _runtime() -> Check:
     """The first LiteRT runtime that can be imported."""
     for distribution, module in RUNTIMES:
-        if _importable(module):
+        if importable(module):
             version = _version(distribution, module)
             if module == "ai_edge_litert":
                 return Check("litert", OK, f"{distribution} {version}")
@@ -65,7 +65,8 @@ def _runtime() -> Check:
     return Check("litert", FAIL, "no LiteRT runtime can be imported", remedy)
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
+    """Whether ``import module`` works here."""
     try:
         importlib.import_module(module)
     except ImportError:

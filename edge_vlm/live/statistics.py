@@ -37,6 +37,7 @@ class LiveStatistics:
     frame_age_ms: float = float("nan")
     joules: float = 0.0
     joules_measured: int = 0
+    measured_s: float = 0.0
     _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -84,6 +85,7 @@ class LiveStatistics:
             if report.energy.joules is not None:
                 self.joules += report.energy.joules
                 self.joules_measured += 1
+                self.measured_s += report.total_ms * 1e-3
 
     def latency_ms(self, percentile: float) -> float:
         """NaN before the first frame."""
@@ -94,6 +96,11 @@ class LiveStatistics:
         """NaN where no frame could be measured or nothing has been said yet."""
         with self._lock:
             return self.joules / self.captions if self.joules_measured and self.captions else float("nan")
+
+    def average_power_w(self) -> float:
+        """While frames were being computed; NaN where none could be measured."""
+        with self._lock:
+            return self.joules / self.measured_s if self.measured_s else float("nan")
 
     @property
     def energy(self) -> Energy:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.meters import rss_mb
 
@@ -29,7 +31,7 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
     return OK, "captioning"
 
 
-def values(statistics: LiveStatistics) -> dict[str, str]:
+def values(statistics: LiveStatistics, idle_power_w: float = math.nan) -> dict[str, str]:
     """The figures, as diagnostics want them: strings, units in the keys."""
     report = statistics.last_report
     energy = statistics.energy
@@ -41,10 +43,14 @@ def values(statistics: LiveStatistics) -> dict[str, str]:
         "frames_processed": str(statistics.frames_processed),
         "frames_dropped": str(statistics.frames_dropped),
         "frames_rejected": str(sum(statistics.frames_rejected.values())),
+        "frames_duplicate": str(statistics.frames_duplicate),
+        "frames_failed": str(statistics.frames_failed),
         "messages_lost": str(statistics.messages_lost),
         "captions": str(statistics.captions),
         "resets": str(statistics.resets),
         "energy_j_per_caption": f"{statistics.joules_per_caption():.4f}",
+        "power_w": f"{statistics.average_power_w():.2f}",
+        "idle_power_w": f"{idle_power_w:.2f}",
         "energy_source": energy.source if energy.joules is not None else f"unavailable: {energy.note}",
         "rss_mb": f"{rss_mb():.1f}",
     }

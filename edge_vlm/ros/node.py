@@ -202,7 +202,7 @@ class CaptionerNode(Node):
     def _status(self) -> tuple[bytes, str, dict[str, str]]:
         if self._captioner is None:
             return (ERROR, f"not configured: {self._failure}", {}) if self._failure else (WARN, "not configured", {})
-        shown = values(self.statistics)
+        shown = values(self.statistics, self._energy.idle_power_w)
         if not self.active:
             return WARN, "configured, not active", shown
         if not self._enabled:
