@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +101,33 @@ PARAMETERS = (
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
-def markdown_table() -> str:
-    """The table as it stands in docs/parameters.md."""
+_HEAD = """\
+# Parameters of the captioner node
+
+Made from the code by `python3 -m edge_vlm.ros.parameters > docs/parameters.md`; a test keeps it current.
+
+Each is a launch argument of `captioner.launch.py` under the same name, can stand in a YAML file
+(`params_file:=my.yaml`, whose values win over launch arguments) and is refused with a reason where the value is out of
+range. "At start": read-only afterwards. "While unconfigured": `ros2 lifecycle set /captioner deactivate`, then
+`cleanup`; set it; then `configure`, `activate`.
+
+"""
+_TAIL = """
+Every subscription also has `qos_overrides.<topic>.subscription.{history,depth,reliability,durability}` (at start), for
+example
+
+    ros2 run edge_vlm captioner --ros-args -p qos_overrides./image.subscription.reliability:=reliable
+"""
+
+
+def markdown() -> str:
+    """docs/parameters.md."""
     rows = ["| parameter | default | range | set | meaning |", "|---|---|---|---|---|"]
     for p in PARAMETERS:
         span = ", ".join(p.choices) if p.choices else f"{p.low:g} .. {p.high:g}" if p.low is not None else ""
         rows.append(f"| `{p.name}` | `{json.dumps(p.default)}` | {span} | {p.when} | {p.description} |")
-    return "\n".join(rows) + "\n"
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
