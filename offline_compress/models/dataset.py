@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def render_splits(
     if not missing:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(processes, initializer=_single_thread) as pool:
+    # spawned, not forked: a fork of a process in which PyTorch has threads may find its locks held for ever
+    with ProcessPoolExecutor(processes, get_context("spawn"), _single_thread) as pool:
         try:
             for future in as_completed([pool.submit(render_shard, *task) for task in missing]):
                 done += future.result()
