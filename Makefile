@@ -25,6 +25,12 @@ operators: $(OPERATORS) ## build the operator library
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
 	$(RUN) -m offline_compress.bench.demo --out out/bench/demo.json
 
+bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
+	$(RUN) -m bench.ros --out out/bench/ros.json
+
+soak: $(VENV)/test.stamp $(OPERATORS) ## camera and event camera into the node for MINUTES=4: memory, age, losses; writes out/bench/soak.json
+	$(RUN) -m bench.soak --minutes $(or $(MINUTES),4) --out out/bench/soak.json
+
 models: out/models/binary/bundle.json out/models/original/bundle.json ## train the demo model and its bundles: about 90 minutes, resumable
 
 out/models/float/metrics.json: | $(VENV)/test.stamp $(OPERATORS)
@@ -58,4 +64,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo models lock clean
+.PHONY: help demo test operators bench-demo bench-ros soak models lock clean

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -114,6 +115,7 @@ class LiveCaptioner:
             self._pipeline.close()
 
     def _process(self, delivery: Delivery) -> None:
+        started_s = time.perf_counter()
         wanted = self._carry_out_requests()
         try:
             observation = self.observer.observe(delivery)
@@ -130,7 +132,8 @@ class LiveCaptioner:
             for request in wanted:
                 request.fail(str(error))
             raise
-        self.statistics.processed(report, (self._now_ns() - report.stamp_ns) * 1e-6)
+        age_ms = (self._now_ns() - report.stamp_ns) * 1e-6
+        self.statistics.processed(report, age_ms, (time.perf_counter() - started_s) * 1e3)
         for request in wanted:
             request.caption = report.caption
             request.done.set()

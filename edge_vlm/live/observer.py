@@ -65,7 +65,7 @@ class LiveObserver:
         self._last_stamp = None
 
     def _camera_image(self, raw: RawMessage) -> Observation | None:
-        message = deserialised(raw.data, self.image_type, ros1=False)
+        message = deserialised(memoryview(raw.data), self.image_type, ros1=False)  # a view is not copied
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
         if stamp == self._last_stamp and any(stamp):
             return None

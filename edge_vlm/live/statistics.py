@@ -34,11 +34,11 @@ class LiveStatistics:
     last_error: str = ""
     last_arrival_s: float | None = None  # steady clock
     last_report: StepReport | None = None
-    frame_age_ms: float = float("nan")
     joules: float = 0.0
     joules_measured: int = 0
     measured_s: float = 0.0
     _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _frame_age_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrived(self, now_s: float | None) -> None:
@@ -73,15 +73,17 @@ class LiveStatistics:
             self.frames_failed += 1
             self.last_error, self.failures_in_a_row = error, in_a_row
 
-    def processed(self, report: StepReport, frame_age_ms: float) -> None:
+    def processed(self, report: StepReport, frame_age_ms: float, latency_ms: float | None = None) -> None:
+        """``frame_age_ms`` from the frame's stamp to its result; ``latency_ms`` from taking it out of the mailbox to
+        its result (None: the pipeline's own time), decoding of the messages included."""
         with self._lock:
             self.frames_processed += 1
             self.failures_in_a_row = 0
             self.captions += report.caption_refreshed
             self.resets += bool(report.reset_reason)
             self.last_report = report
-            self.frame_age_ms = frame_age_ms
-            self._latency_ms.append(report.total_ms)
+            self._frame_age_ms.append(frame_age_ms)
+            self._latency_ms.append(report.total_ms if latency_ms is None else latency_ms)
             if report.energy.joules is not None:
                 self.joules += report.energy.joules
                 self.joules_measured += 1
@@ -91,6 +93,11 @@ class LiveStatistics:
         """NaN before the first frame."""
         with self._lock:
             return float(np.percentile(self._latency_ms, percentile)) if self._latency_ms else float("nan")
+
+    def frame_age_ms(self, percentile: float) -> float:
+        """NaN before the first frame."""
+        with self._lock:
+            return float(np.percentile(self._frame_age_ms, percentile)) if self._frame_age_ms else float("nan")
 
     def joules_per_caption(self) -> float:
         """NaN where no frame could be measured or nothing has been said yet."""

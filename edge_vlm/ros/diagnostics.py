@@ -38,7 +38,9 @@ def values(statistics: LiveStatistics, idle_power_w: float = math.nan) -> dict[s
     shown = {
         "latency_ms_p50": f"{statistics.latency_ms(50):.2f}",
         "latency_ms_p95": f"{statistics.latency_ms(95):.2f}",
-        "frame_age_ms": f"{statistics.frame_age_ms:.1f}",
+        "latency_ms_p99": f"{statistics.latency_ms(99):.2f}",
+        "frame_age_ms": f"{statistics.frame_age_ms(50):.1f}",
+        "frame_age_ms_p99": f"{statistics.frame_age_ms(99):.1f}",
         "frames_received": str(statistics.frames_received),
         "frames_processed": str(statistics.frames_processed),
         "frames_dropped": str(statistics.frames_dropped),

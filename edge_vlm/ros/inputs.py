@@ -126,7 +126,7 @@ class Inputs:
 
     def _on_events(self, data: bytes) -> None:
         if self._enabled():
-            self._mailbox.put_events(RawMessage("events", self._now_ns(), data), len(data))
+            self._mailbox.put_events(RawMessage("events", self._now_ns(), memoryview(data)), len(data))
             if self._timer is not None:
                 self._statistics.heard(time.monotonic())
 
