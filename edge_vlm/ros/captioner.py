@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
 def main(args: list[str] | None = None) -> int:
     """Exit status 0 after SIGINT, SIGTERM or shutdown, 1 where the node cannot start."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until rclpy has its own; imports take a second
-        signal.signal(number, lambda *_: os._exit(0))
+    _on_signals(lambda *_: os._exit(0))  # imports take a second, and there is nothing to clean up yet
     from edge_vlm.errors import EdgeVlmError
 
     try:
@@ -30,18 +31,24 @@ def _run(argv: list[str]) -> int:
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.utilities import remove_ros_args
 
+    from edge_vlm.ros.node import CaptionerNode
+
     cameras = _parsed(remove_ros_args(argv)[1:]).cameras
+    asked_to_end = threading.Event()
+    _on_signals(lambda *_: asked_to_end.set())  # rclpy's handlers shut the context down and call these
     rclpy.init(args=argv)
     nodes, idle = [], False
     try:
+        if asked_to_end.is_set():
+            return 0
         executor = SingleThreadedExecutor()
-        nodes = _nodes(cameras, argv)
+        nodes = _nodes(CaptionerNode, cameras, argv)
         for node in nodes:
             executor.add_node(node)
             if node.parameters["autostart"]:
                 _start(node)
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except Exception:
         if rclpy.ok():  # else a signal came while the nodes were being made
@@ -55,6 +62,11 @@ def _run(argv: list[str]) -> int:
         sys.stderr.flush()
         os._exit(0)  # a thread inside the inference engine cannot be ended otherwise
     return 0
+
+
+def _on_signals(handler: Callable) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
@@ -72,13 +84,11 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     return parsed
 
 
-def _nodes(cameras: list[str], argv: list[str]) -> list:
-    from edge_vlm.ros.node import CaptionerNode
-
+def _nodes(node_class: type, cameras: list[str], argv: list[str]) -> list:
     if not cameras:
-        return [CaptionerNode()]
+        return [node_class()]
     base = next((word.partition(":=")[2] for word in reversed(argv) if word.startswith("__ns:=")), "").rstrip("/")
-    return [CaptionerNode(cli_args=["--ros-args", "-r", f"__ns:={base}/{name.strip('/')}"]) for name in cameras]
+    return [node_class(cli_args=["--ros-args", "-r", f"__ns:={base}/{name.strip('/')}"]) for name in cameras]
 
 
 def _start(node) -> None:
