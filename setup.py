@@ -52,7 +52,6 @@ setup(
         ("share/edge_vlm", ["package.xml"]),
         *(shared(folder) for folder in ("launch", "config", "bundles/demo", "bags")),
     ],
-    install_requires=["setuptools"],
     tests_require=["pytest"],
     extras_require={"test": ["pytest"]},
     include_package_data=False,  # else setuptools takes the folders of C++ sources for forgotten packages
