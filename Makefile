@@ -23,7 +23,7 @@ test: $(VENV)/test.stamp $(OPERATORS) ## run all tests
 operators: $(OPERATORS) ## build the operator library
 
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
-	$(RUN) -m offline_compress.bench.demo --out out/bench/demo.json
+	$(RUN) -m bench.demo --out out/bench/demo.json
 
 bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
 	$(RUN) -m bench.ros --out out/bench/ros.json

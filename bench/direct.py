@@ -13,7 +13,7 @@ from edge_vlm.live.observer import LiveObserver
 from edge_vlm.live.worker import Worker
 from edge_vlm.meters import rss_mb
 from edge_vlm.pipeline import CaptionPipeline
-from edge_vlm.ros.diagnostics import values
+from edge_vlm.ros.diagnostics import event_values, values
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.sources.bag_storage import RawMessage
 from edge_vlm.sources.message_types import EVENT_PACKET, IMAGE
@@ -58,11 +58,16 @@ class DirectCaptioner:
             if len(told) <= elapsed_s:
                 told.append(values(self.statistics))
             time.sleep(0.001)
-        sent = {"images": sent_images, "events": sent_packets * stream.events, "seconds": elapsed_s}
+        sent = {
+            "images": sent_images,
+            "packets": sent_packets,
+            "events": sent_packets * stream.events,
+            "seconds": elapsed_s,
+        }
         time.sleep(1.0)
         stopping = time.monotonic()
         self.stop()
-        told.append(values(self.statistics))
+        told.append(values(self.statistics) | event_values(self.captioner.observer.intake))
         return memory, sent, told, time.monotonic() - stopping
 
     def stop(self) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 
 from bench.load import Pictures
+from bench.rows import Row, rows_table, write_rows
 from edge_vlm.sources.image_decoding import decode_image
 from edge_vlm.sources.message_types import IMAGE, deserialised
-from offline_compress.bench.rows import Row, rows_table, write_rows
 
 SIZES = {"640x480": (640, 480, 1.0), "1920x1080": (1920, 1080, 3.0)}  # goal in ms
 IDLE_S, LOAD_S, RATE_HZ = 10.0, 10.0, 20.0

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.node_process import NodeProcess
-from offline_compress.bench.rows import Row, rows_table, write_rows
+from bench.rows import Row, rows_table, write_rows
 
 WARM_UP_S = 30.0
 _FINAL_S = 2.5  # for the last diagnostics
@@ -86,6 +86,7 @@ def figures(memory: np.ndarray, sent: dict, told: list[dict], start_s: float, st
     last = told[-1]
     counted = {name: int(last[f"frames_{name}"]) for name in ("received", "processed", "dropped", "rejected", "failed")}
     counted["duplicate"] = int(last["frames_duplicate"])
+    packets = int(last.get("event_packets", 0)) + int(last.get("event_packets_lost", 0))
     accounted = sum(counted.values()) - counted["received"]
     active = [line for line in told if float(line.get("latency_ms_p99", "nan")) > 0][2:]
     # Waiting is age without computing; it holds the transport too.
@@ -109,6 +110,8 @@ def figures(memory: np.ndarray, sent: dict, told: list[dict], start_s: float, st
         ),
         Row("growth of latency, last third over first", 100 * growth, "%", 20.0),
         Row("images sent that reached the node", 100 * counted["received"] / sent["images"], "%", 100.0, "higher"),
+        Row("event packets that reached the node", 100 * int(last.get("event_packets", 0)) / sent["packets"], "%"),
+        Row("event packets counted, read or lost", 100 * packets / sent["packets"], "%", 99.0, "higher"),
         Row("frames received and not accounted for", float(counted["received"] - accounted), "frames", 0.0),
         Row("frames processed", float(counted["processed"]), "frames"),
         Row("frames dropped for newer ones", float(counted["dropped"]), "frames"),

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from offline_compress.bench import fresh_clone_rows  # noqa: E402
-from offline_compress.bench.heldout_rows import caption_rows, size_rows  # noqa: E402
-from offline_compress.bench.sample_bag_rows import STILL, ReplayError, Truth, reused_share  # noqa: E402
-from offline_compress.bench.twin_rows import twin_rows  # noqa: E402
+from bench import fresh_clone_rows  # noqa: E402
+from bench.heldout_rows import caption_rows, size_rows  # noqa: E402
+from bench.sample_bag_rows import STILL, ReplayError, Truth, reused_share  # noqa: E402
+from bench.twin_rows import twin_rows  # noqa: E402
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Footprint  # noqa: E402
 from offline_compress.models.clip_recording import CAPTION_TOPIC, SEGMENT_TOPIC  # noqa: E402
 

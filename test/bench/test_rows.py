@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from offline_compress.bench.rows import Row, rows_table, write_rows
+from bench.rows import Row, rows_table, write_rows
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.rows import Row
 from custom_ops.errors import EdgeVlmError
 from edge_vlm.replay.output_folder import LINES
 from edge_vlm.sources.bag import open_recording
 from edge_vlm.sources.message_types import STRING, deserialised
-from offline_compress.bench.rows import Row
 from offline_compress.models.clip_recording import SEGMENT_TOPIC
 
 ROUNDS = 3

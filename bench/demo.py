@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's figures beside their goals: captions and bytes, reuse on the sample recording, a newcomer's wait.
 
-``python -m offline_compress.bench.demo``, or `make bench-demo`.
+``python -m bench.demo``, or `make bench-demo`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.fresh_clone_rows import fresh_clone_rows
+from bench.heldout_rows import heldout_rows
+from bench.rows import rows_table, write_rows
+from bench.sample_bag_rows import sample_bag_rows
+from bench.twin_rows import twin_rows
 from edge_vlm.errors import EdgeVlmError
-from offline_compress.bench.fresh_clone_rows import fresh_clone_rows
-from offline_compress.bench.heldout_rows import heldout_rows
-from offline_compress.bench.rows import rows_table, write_rows
-from offline_compress.bench.sample_bag_rows import sample_bag_rows
-from offline_compress.bench.twin_rows import twin_rows
 from offline_compress.evaluate.heldout import heldout_samples
 from offline_compress.train.progress import open_console
 

@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.rows import Row
 from custom_ops.errors import EdgeVlmError
-from offline_compress.bench.rows import Row
 
 TIMEOUT_S = 1800
 MIB = 1 << 20
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class CloneError(EdgeVlmError):

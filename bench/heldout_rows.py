@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from offline_compress.bench.rows import Row
+from bench.rows import Row
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
 from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.train.progress import counted

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.rows import Row
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder, log_probabilities
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.bench.rows import Row
 from offline_compress.evaluate.bundle_evaluation import Sample, encode_image
 from offline_compress.models.loading import LoadedVlm, load_vlm
 from offline_compress.quantize.replace import quantise_model
