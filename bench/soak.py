@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +54,8 @@ def soak(seconds: float, events_per_s: float, image_rate: float) -> list[Row]:
 
 def node_soak(seconds: float, events_per_s: float, image_rate: float) -> list[Row]:
     node = NodeProcess()
-    listener = subprocess.Popen(
-        [sys.executable, "-m", "bench.listener"], env=node.environment, stdout=subprocess.PIPE, text=True
-    )
+    heard = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody empties would stop the listener
+    listener = subprocess.Popen([sys.executable, "-m", "bench.listener"], env=node.environment, stdout=heard)
     command = [sys.executable, "-m", "bench.load", "--seconds", str(seconds), "--image-rate", str(image_rate)]
     command += ["--events-per-s", str(events_per_s)]
     load = subprocess.Popen(command, env=node.environment, stdout=subprocess.PIPE, text=True)
@@ -65,10 +65,13 @@ def node_soak(seconds: float, events_per_s: float, image_rate: float) -> list[Ro
         time.sleep(_FINAL_S)
         stopped_s = node.stop()
         listener.terminate()
-        told = [json.loads(line) for line in listener.communicate(timeout=10)[0].splitlines()]
+        listener.wait(timeout=10)
+        heard.seek(0)
+        told = [json.loads(line) for line in heard]
     finally:
         for process in (load, listener, node.process):
             process.kill()
+        heard.close()
     return figures(memory, sent, told, node.start_s, stopped_s)
 
 

@@ -125,7 +125,7 @@ class LiveCaptioner:
                 return
             report = self._pipeline.step(observation)
         except InputError as error:
-            self.statistics.rejected(rejection(error))
+            self.statistics.rejected(rejection(error), time.monotonic())
             self._put_back(wanted)
             return
         except Exception as error:

@@ -33,6 +33,7 @@ class LiveStatistics:
     failures_in_a_row: int = 0
     last_error: str = ""
     last_arrival_s: float | None = None  # steady clock
+    last_rejection_s: float = float("-inf")
     last_report: StepReport | None = None
     joules: float = 0.0
     joules_measured: int = 0
@@ -56,9 +57,11 @@ class LiveStatistics:
         with self._lock:
             self.frames_dropped += count
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: str, now_s: float = 0.0) -> None:
+        """One frame cannot be used; ``now_s`` on the steady clock."""
         with self._lock:
             self.frames_rejected[reason] += 1
+            self.last_rejection_s = now_s
 
     def duplicate(self) -> None:
         with self._lock:

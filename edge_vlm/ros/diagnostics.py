@@ -7,7 +7,9 @@ import math
 
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.meters import rss_mb
+from edge_vlm.sources.event_intake import EventIntake
 
+REJECTION_WARNS_S = 10.0
 OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"  # diagnostic_msgs/DiagnosticStatus
 
 
@@ -25,10 +27,29 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
             STALE,
             f"no image for {silence_s:.1f} s; the last caption no longer describes what is in front of the camera",
         )
-    if statistics.frames_rejected:
+    if statistics.frames_rejected and now_s - statistics.last_rejection_s < REJECTION_WARNS_S:
         reason, count = statistics.frames_rejected.most_common(1)[0]
         return WARN, f"{sum(statistics.frames_rejected.values())} images rejected, mostly ({count}): {reason}"
+    age_s = statistics.frame_age_ms(50) * 1e-3
+    if age_s > stale_after_s or age_s < -stale_after_s:
+        where = "old" if age_s > 0 else "ahead of the clock"
+        return WARN, (
+            f"frames are {abs(age_s):.1f} s {where} when they are described; synchronise the clocks of camera and "
+            "computer, or set use_sim_time with a recording or simulation"
+        )
     return OK, "captioning"
+
+
+def event_values(intake: EventIntake) -> dict[str, str]:
+    """The event camera's figures."""
+    return {
+        "event_packets": str(intake.packets),
+        "events": str(intake.events),
+        "event_packets_lost": str(intake.lost),
+        "event_packets_undecodable": str(sum(intake.dropped.values())),
+        "events_outside": str(intake.outside),
+        "event_overloads": str(intake.overloads),
+    } | ({"event_error": str(intake.first_error.what)} if intake.first_error else {})
 
 
 def values(statistics: LiveStatistics, idle_power_w: float = math.nan) -> dict[str, str]:

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from edge_vlm.live.mailbox import Mailbox
 from edge_vlm.live.observer import EventTick
@@ -64,15 +68,11 @@ class Inputs:
         self._timer = None
         # A group of our own: rclpy's groups remember for good whatever was once in them.
         self._group = MutuallyExclusiveCallbackGroup()
-        if image_type == IMAGE:
-            self._subscribe(Image, IMAGE, "image", sensor_qos(1), self._on_image)
-        elif image_type == COMPRESSED_IMAGE:
-            self._subscribe(CompressedImage, COMPRESSED_IMAGE, "image/compressed", sensor_qos(1), self._on_image)
-        else:
-            self._timer = node.create_timer(tick_s, self._on_tick, callback_group=self._group)
-        if event_type:
-            qos = sensor_qos(_EVENT_DEPTH)
-            self._subscribe(message_class(event_type), event_type, "events", qos, self._on_events)
+        try:
+            self._listen(image_type, event_type, tick_s)
+        except Exception:
+            self.destroy()
+            raise
 
     @property
     def topics(self) -> list[str]:
@@ -98,6 +98,17 @@ class Inputs:
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
         self._inputs, self._timer = [], None
+
+    def _listen(self, image_type: str, event_type: str, tick_s: float) -> None:
+        if image_type == IMAGE:
+            self._subscribe(Image, IMAGE, "image", sensor_qos(1), self._on_image)
+        elif image_type == COMPRESSED_IMAGE:
+            self._subscribe(CompressedImage, COMPRESSED_IMAGE, "image/compressed", sensor_qos(1), self._on_image)
+        else:
+            self._timer = self._node.create_timer(tick_s, self._on_tick, callback_group=self._group)
+        if event_type:
+            qos = sensor_qos(_EVENT_DEPTH)
+            self._subscribe(message_class(event_type), event_type, "events", qos, self._on_events)
 
     def _subscribe(self, kind: type, message_type: str, name: str, qos: QoSProfile, callback: Callable) -> None:
         events = SubscriptionEventCallbacks(

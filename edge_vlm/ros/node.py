@@ -16,7 +16,7 @@ from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
 from edge_vlm.observation import Observation
 from edge_vlm.ros.declared_parameters import DeclaredParameters
-from edge_vlm.ros.diagnostics import ERROR, WARN, health, values
+from edge_vlm.ros.diagnostics import ERROR, WARN, event_values, health, values
 from edge_vlm.ros.diagnostics_publisher import DiagnosticsPublisher
 from edge_vlm.ros.energy import EnergyInput
 from edge_vlm.ros.inputs import Inputs, chosen_event_type
@@ -76,24 +76,13 @@ class CaptionerNode(Node):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes and starts the worker."""
+        """Subscribes and starts the worker. FAILURE, and inactive, where it cannot; the log says why."""
         try:
-            event_type = chosen_event_type(self, self.parameters["event_source"])
-        except ImportError as error:
-            self.get_logger().error(f"event_source {self.parameters['event_source']}: {error}; install the package")
+            self._activate()
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it
+            self._stop()
+            self.get_logger().error(f"not active: {type(error).__name__}: {error}")
             return _FAILURE
-        image_type = IMAGE_TYPES[self.parameters["image_transport"]]
-        self._mailbox = Mailbox()
-        self._captioner.observer = LiveObserver.on_grid(
-            self._captioner.grid, image_type or IMAGE, event_type, draws_events=not image_type
-        )
-        self._captioner.request_reset("activated")
-        self._worker = Worker(self._mailbox, self._captioner.process, self._on_worker_failure)
-        self._worker.start()
-        tick_s = 1.0 / self.parameters["event_frame_rate_hz"]
-        self._inputs = Inputs(
-            self, self._mailbox, self.statistics, image_type, event_type, tick_s, lambda: self._enabled
-        )
         self.get_logger().info(f"active; listening on {', '.join(self._inputs.topics)}")
         return super().on_activate(state)
 
@@ -136,6 +125,21 @@ class CaptionerNode(Node):
             lambda: tested(opener()), lambda: self.get_clock().now().nanoseconds, self._on_step, self.statistics
         )
         self._outputs = Outputs(self)
+
+    def _activate(self) -> None:
+        event_type = chosen_event_type(self, self.parameters["event_source"])
+        image_type = IMAGE_TYPES[self.parameters["image_transport"]]
+        self._mailbox = Mailbox()
+        self._captioner.observer = LiveObserver.on_grid(
+            self._captioner.grid, image_type or IMAGE, event_type, draws_events=not image_type
+        )
+        self._captioner.request_reset("activated")
+        self._worker = Worker(self._mailbox, self._captioner.process, self._on_worker_failure)
+        self._worker.start()
+        tick_s = 1.0 / self.parameters["event_frame_rate_hz"]
+        self._inputs = Inputs(
+            self, self._mailbox, self.statistics, image_type, event_type, tick_s, lambda: self._enabled
+        )
 
     def _stop(self) -> bool:
         idle = True
@@ -203,6 +207,8 @@ class CaptionerNode(Node):
         if self._captioner is None:
             return (ERROR, f"not configured: {self._failure}", {}) if self._failure else (WARN, "not configured", {})
         shown = values(self.statistics, self._energy.idle_power_w)
+        if self._captioner.observer.event_type:
+            shown |= event_values(self._captioner.observer.intake)
         if not self.active:
             return WARN, "configured, not active", shown
         if not self._enabled:

@@ -139,6 +139,12 @@ class Graph:
         finally:
             self.executor.create_task(self.client.destroy_client, client)
 
+    def publish_now(self, grey: int = 100) -> int:
+        """An image stamped with the time that it is; returns its stamp."""
+        stamp_ns = time.time_ns()
+        self.publish(stamp_ns, grey)
+        return stamp_ns
+
     def publish(self, stamp_ns: int, grey: int = 100, encoding: str = "rgb8", size: tuple[int, int] = (24, 32)) -> None:
         self.images.publish(image_message(stamp_ns, grey, encoding, size))
 

@@ -29,13 +29,12 @@ DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CL
 def test_camera_dies_and_returns(graph):
     node = graph.started(fake_opener(), stale_after_s=0.3)
     assert graph.status("no image has arrived yet").level == STALE
-    graph.publish(SECOND)
+    graph.publish_now()
     graph.wait(lambda: len(graph.captions) == 1)
     assert graph.status("no image for").level == STALE
     assert node.statistics.frames_processed == 1, "a dead camera's last frame is not captioned again"
-    stamps = iter(range(2, 100_000))
-    node.parameters.values["stale_after_s"] = 5.0
-    graph.publish(next(stamps) * SECOND)
+    assert graph.set("stale_after_s", 5.0).successful
+    graph.publish_now()
     assert graph.status("captioning").level == OK
     published = [stamp_ns(caption.header) for caption in graph.captions]
     assert len(published) == len(set(published))
@@ -52,6 +51,15 @@ def test_qos_mismatch_names_both_sides(graph):
     assert "this node requests reliable" in status.message
     assert "qos_overrides./image.subscription" in status.message
     assert node.statistics.frames_received == 0
+
+
+def test_impossible_qos_override_fails_to_activate_and_the_node_lives(graph):
+    node = graph.captioner(fake_opener(), overrides={"qos_overrides./image.subscription.reliability": "sometimes"})
+    assert graph.change(CONFIGURE)
+    assert not graph.change(ACTIVATE)
+    assert not node.active
+    assert not list(node.subscriptions)
+    assert graph.status("configured, not active").level == WARN
 
 
 def test_wrong_message_type_is_told(graph):
@@ -112,13 +120,13 @@ def test_undecodable_images_are_counted_and_named(graph):
 
 def test_worker_exception_restarts_the_pipeline_and_the_node_goes_on(graph):
     node = graph.started(fake_opener(fail={1: RuntimeError("the engine broke")}))
-    graph.publish(SECOND)
+    graph.publish_now()
     graph.wait(lambda: len(graph.captions) == 1)
-    graph.publish(2 * SECOND)
+    graph.publish_now()
     graph.wait(lambda: node.statistics.frames_failed == 1)
     status = graph.status("RuntimeError: the engine broke")
     assert status.level == ERROR
-    graph.publish(3 * SECOND)
+    graph.publish_now()
     graph.wait(lambda: len(graph.captions) == 2)
     first, second = FakeLive.made
     assert first.closed and not second.closed
@@ -149,6 +157,26 @@ def test_describe_is_answered_when_the_node_is_deactivated(graph):
     assert graph.change(DEACTIVATE)
     graph.wait(future.done)
     assert "deactivated" in future.result().message
+
+
+def test_frames_of_another_time_are_told(graph):
+    graph.started(fake_opener())
+    graph.publish(5 * SECOND)
+    assert "s old when they are described" in graph.status("synchronise the clocks").message
+
+
+def test_sim_time_without_a_clock_and_with_one(graph):
+    from builtin_interfaces.msg import Time
+    from rosgraph_msgs.msg import Clock
+
+    node = graph.started(fake_opener(), use_sim_time=True)
+    assert graph.status("no image has arrived yet").level == STALE
+    clock = graph.client.create_publisher(Clock, "/clock", 1)
+    graph.wait(lambda: (clock.publish(Clock(clock=Time(sec=100))), node.get_clock().now().nanoseconds > 0)[1])
+    graph.publish(99 * SECOND)
+    graph.wait(lambda: len(graph.captions) == 1)
+    assert node.statistics.frame_age_ms(50) == pytest.approx(1000.0)
+    assert graph.status("captioning").level == OK
 
 
 def test_newest_frame_wins_and_every_frame_is_accounted_for(graph):
@@ -228,6 +256,26 @@ def test_events_and_images_go_together(graph, tiny_bundle):
         return any('"events":{"total":' in step.data and '"total":0' not in step.data for step in steps)
 
     graph.wait(publish_both)
+
+
+def test_dvs_event_arrays(graph, tiny_bundle):
+    messages = pytest.importorskip("dvs_msgs.msg", reason="dvs_msgs is not installed")
+    arrays = graph.client.create_publisher(messages.EventArray, "events", 100)
+    node = graph.started(bundle=str(tiny_bundle), event_source="event_array")
+    graph.wait(lambda: arrays.get_subscription_count() > 0)
+    array = messages.EventArray(
+        width=32, height=24, events=[messages.Event(x=x, y=5, polarity=True) for x in range(20)]
+    )
+
+    def counted():
+        arrays.publish(array)
+        graph.publish_now()
+        time.sleep(0.02)
+        return node.statistics.frames_processed > 3 and any(
+            pair.key == "events" and int(pair.value) >= 20 for s in graph.diagnostics for pair in s.values
+        )
+
+    graph.wait(counted)
 
 
 def mono_packet(messages, seq: int):
