@@ -12,6 +12,7 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
+constexpr int kBlockTile = 1;
 constexpr int kRowTile = 4;  // 8 accumulators + 2 weights + 1 activation + mask + temporaries: 16 registers
 
 static inline __m256i broadcast4(const int8_t* x) {
@@ -119,8 +120,8 @@ static void accumulate_rows(WeightFormat format, const uint8_t* weights, int blo
 }
 
 // See accumulate_scalar.h; 1 <= rows <= kRowTile.
-static inline void accumulate(WeightFormat format, const uint8_t* weights, int blocks, const int8_t* codes,
-                              size_t stride, const int32_t* sums, int rows, int32_t acc[][kBlockRows]) {
+static inline void accumulate(WeightFormat format, const uint8_t* weights, int /*tiles*/, int blocks,
+                              const int8_t* codes, size_t stride, const int32_t* sums, int rows, int32_t acc[][kBlockRows]) {
   switch (rows) {
     case 1: return accumulate_rows<1>(format, weights, blocks, codes, stride, sums, acc);
     case 2: return accumulate_rows<2>(format, weights, blocks, codes, stride, sums, acc);

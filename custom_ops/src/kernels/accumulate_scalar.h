@@ -25,10 +25,14 @@ static inline void decode_block(WeightFormat format, const uint8_t* block, int8_
   }
 }
 
-// acc[row][lane] = sum over k of codes[row][k] * W[lane][k], for 16 output rows and `rows` activation rows.
-// `weights`: the blocks of these 16 output rows.
-static inline void accumulate(WeightFormat format, const uint8_t* weights, int blocks, const int8_t* codes,
-                              size_t stride, const int32_t* /*sums*/, int rows, int32_t acc[][kBlockRows]) {
+constexpr int kRowTile = 8;    // activation rows per call
+constexpr int kBlockTile = 1;  // groups of 16 output rows per call
+
+// acc[row][lane] = sum over k of codes[row][k] * W[lane][k], for 16 * `tiles` output rows and `rows` activation rows.
+// `weights`: the blocks of these output rows, 16 after 16.
+static inline void accumulate(WeightFormat format, const uint8_t* weights, int /*tiles*/, int blocks,
+                              const int8_t* codes, size_t stride, const int32_t* /*sums*/, int rows,
+                              int32_t acc[][kBlockRows]) {
   const int width = block_width(format);
   for (int row = 0; row < rows; row++)
     for (int lane = 0; lane < kBlockRows; lane++) acc[row][lane] = 0;
@@ -42,8 +46,6 @@ static inline void accumulate(WeightFormat format, const uint8_t* weights, int b
     }
   }
 }
-
-constexpr int kRowTile = 8;  // activation rows per call
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm

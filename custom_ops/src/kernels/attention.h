@@ -1,38 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax attention of a tile of queries against a cache. Included by each instruction set.
 //
-// A tile is up to kQueryTile (row, head) pairs of one kv head: scores against eight keys at a time (keys lie side by
-// side), softmax over the row, then the weighted sum of values eight channels at a time. Every query's arithmetic is the
-// same whatever shares its tile, so computing some rows gives the very bits of computing all.
+// A tile is up to kQueryTile (row, head) pairs of one kv head: scores against a vector of keys at a time (keys lie side
+// by side), softmax over the row, then the weighted sum of values a vector of channels at a time. Every query's
+// arithmetic is the same whatever shares its tile, so computing some rows gives the very bits of computing all.
 #pragma once
 #include "kernels.h"
-#include "vector8.h"
+#include "attention_vector.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-// scores[query][key] for `blocks` (even) blocks of eight keys.
+// scores[query][key] for `keys` keys, a multiple of two vectors.
 template <int QUERIES>
-static void score_keys(const float* const* queries, const float* keys, int blocks, int dim, float* scores,
+static void score_keys(const float* const* queries, const float* key_blocks, int keys, int dim, float* scores,
                        size_t stride) {
-  for (int block = 0; block < blocks; block += 2) {
-    const float* first = keys + static_cast<size_t>(block) * dim * kKeyLanes;
-    const float* second = first + static_cast<size_t>(dim) * kKeyLanes;
-    f32x8 a[QUERIES], b[QUERIES];
-    for (int q = 0; q < QUERIES; q++) a[q] = b[q] = splat(0.0f);
+  for (int key = 0; key < keys; key += 2 * kWide) {
+    const float* first = key_blocks + static_cast<size_t>(key) * dim;
+    const float* second = kWide < kKeyLanes ? first + kWide : first + static_cast<size_t>(dim) * kKeyLanes;
+    f32w a[QUERIES], b[QUERIES];
+#pragma GCC unroll 8
+    for (int q = 0; q < QUERIES; q++) a[q] = b[q] = f32w{};
     for (int d = 0; d < dim; d++) {
-      const f32x8 k0 = load(first + static_cast<size_t>(d) * kKeyLanes);
-      const f32x8 k1 = load(second + static_cast<size_t>(d) * kKeyLanes);
-#pragma GCC unroll 4
+      const f32w k0 = wide_load(first + static_cast<size_t>(d) * kKeyLanes);
+      const f32w k1 = wide_load(second + static_cast<size_t>(d) * kKeyLanes);
+#pragma GCC unroll 8
       for (int q = 0; q < QUERIES; q++) {
-        const f32x8 x = splat(queries[q][d]);
-        a[q] = multiply_add(x, k0, a[q]);
-        b[q] = multiply_add(x, k1, b[q]);
+        const f32w x = wide_splat(queries[q][d]);
+        a[q] = wide_multiply_add(x, k0, a[q]);
+        b[q] = wide_multiply_add(x, k1, b[q]);
       }
     }
+#pragma GCC unroll 8
     for (int q = 0; q < QUERIES; q++) {
-      store(scores + q * stride + block * kKeyLanes, a[q]);
-      store(scores + q * stride + (block + 1) * kKeyLanes, b[q]);
+      wide_store(scores + q * stride + key, a[q]);
+      wide_store(scores + q * stride + key + kWide, b[q]);
     }
   }
 }
@@ -48,37 +50,48 @@ static void mask_scores(float* scores, int limit, int padded, const uint8_t* wri
 
 // scores -> exp(score - max); returns the sum.
 static float exponentiate(float* scores, int padded) {
-  f32x8 peaks = load(scores);
-  for (int key = kLanes; key < padded; key += kLanes) peaks = larger(load(scores + key), peaks);
-  const float peak = max_lanes(peaks);
-  f32x8 sum = splat(0.0f);
-  for (int key = 0; key < padded; key += kLanes) {
-    const f32x8 e = exponential(load(scores + key) - peak);
-    store(scores + key, e);
+  f32w peaks = wide_load(scores);
+  for (int key = kWide; key < padded; key += kWide) {
+    const f32w next = wide_load(scores + key);
+    peaks = next > peaks ? next : peaks;
+  }
+  const float peak = wide_max(peaks);
+  f32w sum = {};
+  for (int key = 0; key < padded; key += kWide) {
+    const f32w e = exponential(wide_load(scores + key) - peak);
+    wide_store(scores + key, e);
     sum += e;
   }
-  return sum_lanes(sum);
+  return wide_sum(sum);
 }
 
-// y[query][0..8 VECTORS) = sum over keys of weight * value, times 1 / sum of weights; `count` channels are stored.
+// y[query][0 .. VECTORS * kWide) = sum over keys of weight * value, times 1 / sum of weights; `count` channels are kept.
 template <int QUERIES, int VECTORS>
 static void mix_values(const float* weights, size_t stride, const float* values, int dim, int keys, const float* inverse,
                        float* const* y, int count) {
-  f32x8 acc[QUERIES][VECTORS];
+  f32w acc[QUERIES][VECTORS];
+#pragma GCC unroll 8
   for (int q = 0; q < QUERIES; q++)
-    for (int v = 0; v < VECTORS; v++) acc[q][v] = splat(0.0f);
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) acc[q][v] = f32w{};
   for (int key = 0; key < keys; key++, values += dim) {
-    f32x8 value[VECTORS];
-    for (int v = 0; v < VECTORS; v++) value[v] = load(values + v * kLanes);
-#pragma GCC unroll 4
+    f32w value[VECTORS];
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) value[v] = wide_load(values + v * kWide);
+#pragma GCC unroll 8
     for (int q = 0; q < QUERIES; q++) {
-      const f32x8 weight = splat(weights[q * stride + key]);
-      for (int v = 0; v < VECTORS; v++) acc[q][v] = multiply_add(weight, value[v], acc[q][v]);
+      const f32w weight = wide_splat(weights[q * stride + key]);
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) acc[q][v] = wide_multiply_add(weight, value[v], acc[q][v]);
     }
   }
-  for (int q = 0; q < QUERIES; q++)
-    for (int v = 0; v < VECTORS; v++)
-      if (count > v * kLanes) store_first(y[q] + v * kLanes, acc[q][v] * inverse[q], count - v * kLanes);
+  float mixed[VECTORS * kWide];
+#pragma GCC unroll 8
+  for (int q = 0; q < QUERIES; q++) {
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) wide_store(mixed + v * kWide, acc[q][v] * inverse[q]);
+    std::memcpy(y[q], mixed, sizeof(float) * (count < VECTORS * kWide ? count : VECTORS * kWide));
+  }
 }
 
 template <int QUERIES>
@@ -99,7 +112,7 @@ static void attend_queries(const AttendArgs& args, int kv_head, int first_pair) 
   }
   const size_t stride = cache.padded_capacity;
   const int padded = static_cast<int>(round_up(keys, kKeyPadding));
-  score_keys<QUERIES>(queries, cache.key_block(kv_head, 0), padded / kKeyLanes, dim, args.scores, stride);
+  score_keys<QUERIES>(queries, cache.key_block(kv_head, 0), padded, dim, args.scores, stride);
   float inverse[QUERIES];
   for (int q = 0; q < QUERIES; q++) {
     float* scores = args.scores + q * stride;
@@ -108,9 +121,9 @@ static void attend_queries(const AttendArgs& args, int kv_head, int first_pair) 
   }
   const float* values = cache.head_values(kv_head);
   int d = 0;
-  for (; d + kLanes < cache.padded_dim; d += 2 * kLanes) {
+  for (; d + kWide < cache.padded_dim; d += 2 * kWide) {
     mix_values<QUERIES, 2>(args.scores, stride, values + d, cache.padded_dim, keys, inverse, y, dim - d);
-    for (int q = 0; q < QUERIES; q++) y[q] += 2 * kLanes;
+    for (int q = 0; q < QUERIES; q++) y[q] += 2 * kWide;
   }
   if (d < cache.padded_dim)
     mix_values<QUERIES, 1>(args.scores, stride, values + d, cache.padded_dim, keys, inverse, y, dim - d);
@@ -122,12 +135,13 @@ static void attend(const AttendArgs& args, int first_tile, int last_tile) {
   const int tiles = (pairs + kQueryTile - 1) / kQueryTile;  // per kv head
   for (int tile = first_tile; tile < last_tile; tile++) {
     const int kv_head = tile / tiles, first_pair = tile % tiles * kQueryTile;
-    switch (pairs - first_pair) {
-      case 1: attend_queries<1>(args, kv_head, first_pair); break;
-      case 2: attend_queries<2>(args, kv_head, first_pair); break;
-      case 3: attend_queries<3>(args, kv_head, first_pair); break;
-      default: attend_queries<4>(args, kv_head, first_pair);
-    }
+    const int count = pairs - first_pair < kQueryTile ? pairs - first_pair : kQueryTile;
+    int done = 0;
+    for (; count - done >= kQueriesAtOnce; done += kQueriesAtOnce)
+      attend_queries<kQueriesAtOnce>(args, kv_head, first_pair + done);
+    for (; count - done >= 4; done += 4) attend_queries<4>(args, kv_head, first_pair + done);
+    for (; count - done >= 2; done += 2) attend_queries<2>(args, kv_head, first_pair + done);
+    if (count > done) attend_queries<1>(args, kv_head, first_pair + done);
   }
 }
 

@@ -27,7 +27,7 @@ ZeroedArray<float> allocate_floats(size_t count) {
 int64_t cache_bytes(const AttentionShape& shape) {
   if (shape.capacity <= 0 || shape.kv_heads <= 0 || shape.head_dim <= 0) return -1;
   int64_t floats = 0, bytes = 0;
-  if (__builtin_mul_overflow(round_up(shape.capacity, kKeyPadding), round_up(shape.head_dim, 8), &floats)) return -1;
+  if (__builtin_mul_overflow(round_up(shape.capacity, kKeyPadding), round_up(shape.head_dim, kKeyLanes), &floats)) return -1;
   if (__builtin_mul_overflow(floats, static_cast<int64_t>(shape.kv_heads) * 2, &floats)) return -1;
   if (__builtin_mul_overflow(floats, static_cast<int64_t>(sizeof(float)), &bytes)) return -1;
   return bytes;
@@ -36,7 +36,7 @@ int64_t cache_bytes(const AttentionShape& shape) {
 bool AttentionCache::allocate(const AttentionShape& wanted) {
   shape = wanted;
   padded_capacity = static_cast<int>(round_up(shape.capacity, kKeyPadding));
-  padded_dim = static_cast<int>(round_up(shape.head_dim, 8));
+  padded_dim = static_cast<int>(round_up(shape.head_dim, kKeyLanes));
   const size_t rows = static_cast<size_t>(shape.kv_heads) * padded_capacity;
   keys = allocate_floats(rows * shape.head_dim);
   values = allocate_floats(rows * padded_dim);

@@ -18,8 +18,8 @@ struct AttentionShape {
 
 bool operator==(const AttentionShape& a, const AttentionShape& b);
 
-constexpr int kKeyLanes = 8;    // keys interleaved in one block
-constexpr int kKeyPadding = 16; // the score loop takes two blocks at a time
+constexpr int kKeyLanes = 16;    // keys interleaved in one block
+constexpr int kKeyPadding = 32;  // the widest score loop takes two blocks at a time
 
 struct FreeDeleter {
   void operator()(void* memory) const;
@@ -33,10 +33,10 @@ ZeroedArray<float> allocate_floats(size_t count);
 struct AttentionCache {
   AttentionShape shape{};
   int padded_capacity = 0;  // multiple of kKeyPadding
-  int padded_dim = 0;       // head_dim rounded up to 8
+  int padded_dim = 0;       // head_dim rounded up to 16
   int end = 0;              // highest written position + 1
   int written_count = 0;
-  ZeroedArray<float> keys;    // (kv_heads, padded_capacity / 8, head_dim, 8): eight keys side by side
+  ZeroedArray<float> keys;    // (kv_heads, padded_capacity / 16, head_dim, 16): sixteen keys side by side
   ZeroedArray<float> values;  // (kv_heads, padded_capacity, padded_dim)
   ZeroedArray<float> cosine;  // (capacity, head_dim / 2), with sine; only where rope_theta > 0
   ZeroedArray<float> sine;

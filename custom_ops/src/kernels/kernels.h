@@ -53,7 +53,7 @@ struct NormArgs {
 
 // Attention of prepared queries against a cache. The unit of work is a tile: kQueryTile (row, head) pairs that share
 // one kv head, so grouped heads share the loads of K and V.
-constexpr int kQueryTile = 4;
+constexpr int kQueryTile = 8;
 
 struct AttendArgs {
   const AttentionCache* cache;

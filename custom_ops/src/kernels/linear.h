@@ -58,20 +58,28 @@ EDGE_VLM_INLINE void finish(const LinearArgs& args, const int32_t* acc, float ro
   store_first(args.y + at, y, count);
 }
 
+// Activation rows that go through all weights together: their codes stay in the nearest caches, the weights, packed,
+// in the next.
+constexpr int kRowGroup = 4 * kRowTile;
+
 template <Activation ACTIVATION>
 static void linear_blocks(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
   const int blocks = blocks_across(args.format, args.in_features);
-  int32_t acc[kRowTile][kBlockRows];
-  for (int block = first_block; block < last_block; block++) {
-    const uint8_t* weights = args.weights + static_cast<size_t>(block) * blocks * kBlockBytes;
-    const int n = block * kBlockRows;
-    for (int row = 0; row < args.rows; row += kRowTile) {
-      const int rows = args.rows - row < kRowTile ? args.rows - row : kRowTile;
-      accumulate(args.format, weights, blocks, x.codes + row * x.stride, x.stride, x.sum + row, rows, acc);
-      for (int r = 0; r < rows; r++)
-        for (int half = 0; half < kBlockRows; half += kLanes)
-          if (args.out_features - n > half)
-            finish<ACTIVATION>(args, acc[r] + half, x.scale[row + r], row + r, n + half, args.out_features - n - half);
+  int32_t acc[kRowTile][kBlockTile * kBlockRows];
+  for (int group = 0; group < args.rows; group += kRowGroup) {
+    const int group_end = args.rows - group < kRowGroup ? args.rows : group + kRowGroup;
+    for (int block = first_block; block < last_block; block += kBlockTile) {
+      const uint8_t* weights = args.weights + static_cast<size_t>(block) * blocks * kBlockBytes;
+      const int tiles = last_block - block < kBlockTile ? last_block - block : kBlockTile;
+      const int n = block * kBlockRows;
+      for (int row = group; row < group_end; row += kRowTile) {
+        const int rows = group_end - row < kRowTile ? group_end - row : kRowTile;
+        accumulate(args.format, weights, tiles, blocks, x.codes + row * x.stride, x.stride, x.sum + row, rows, acc);
+        for (int r = 0; r < rows; r++)
+          for (int lane = 0; lane < tiles * kBlockRows; lane += kLanes)
+            if (args.out_features - n > lane)
+              finish<ACTIVATION>(args, acc[r] + lane, x.scale[row + r], row + r, n + lane, args.out_features - n - lane);
+      }
     }
   }
 }

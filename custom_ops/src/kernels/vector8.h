@@ -95,25 +95,37 @@ EDGE_VLM_INLINE i8x8 narrow(i32x8 v) {
 #endif
 }
 
+// Integer vectors as wide as a float vector.
+template <typename F>
+struct Bits;
+template <>
+struct Bits<f32x8> {
+  typedef i32x8 Signed;
+  typedef u32x8 Unsigned;
+};
+
 // exp(x) within 2 units in the last place: 2^n * p(r), |r| <= ln 2 / 2, p a Taylor polynomial of degree 7.
 // 0 below -87.3 (instead of denormals), exp(88.3) above 88.3; NaN stays NaN.
-EDGE_VLM_INLINE f32x8 exponential(f32x8 x) {
+template <typename F>
+EDGE_VLM_INLINE F exponential(F x) {
+  typedef typename Bits<F>::Unsigned Unsigned;
   constexpr float kLow = -87.3f, kHigh = 88.3f;
-  const i32x8 vanishes = x < kLow;
-  x = x > kHigh ? splat(kHigh) : x;
-  const f32x8 shifted = x * 1.44269504088896341f + kRoundingMagic;
-  const u32x8 n = bits_of(shifted) - bits_of(splat(kRoundingMagic));
-  const f32x8 whole = shifted - kRoundingMagic;
-  const f32x8 r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;  // ln 2 in two parts
-  f32x8 p = splat(1.0f / 5040);
+  const F zero = {}, high = zero + kHigh, magic = zero + kRoundingMagic;
+  const typename Bits<F>::Signed vanishes = x < kLow;
+  x = x > kHigh ? high : x;
+  const F shifted = x * 1.44269504088896341f + kRoundingMagic;
+  const Unsigned n = (Unsigned)shifted - (Unsigned)magic;
+  const F whole = shifted - kRoundingMagic;
+  const F r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;  // ln 2 in two parts
+  F p = zero + 1.0f / 5040;
   p = p * r + 1.0f / 720;
   p = p * r + 1.0f / 120;
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  const f32x8 power = float_of((n + 127u) << 23);
-  return vanishes ? splat(0.0f) : p * power;
+  const F power = (F)((n + 127u) << 23);
+  return vanishes ? zero : p * power;
 }
 
 EDGE_VLM_INLINE f32x8 sigmoid_times(f32x8 x, f32x8 z) { return x / (1.0f + exponential(-z)); }  // x * sigmoid(z)

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The floats of attention: sixteen at once where the instruction set has such registers, else eight. Attention is the
+// one kernel whose sums may differ between tables; all others keep to vector8.h.
+#pragma once
+#include "vector8.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kWide = 16, kQueriesAtOnce = 8;  // 16 accumulators of 32 registers
+typedef float f32w __attribute__((vector_size(64)));
+typedef int32_t i32w __attribute__((vector_size(64)));
+typedef uint32_t u32w __attribute__((vector_size(64)));
+
+template <>
+struct Bits<f32w> {
+  typedef i32w Signed;
+  typedef u32w Unsigned;
+};
+
+EDGE_VLM_INLINE f32w wide_splat(float x) { return _mm512_set1_ps(x); }
+EDGE_VLM_INLINE f32w wide_multiply_add(f32w a, f32w b, f32w c) { return _mm512_fmadd_ps(a, b, c); }
+EDGE_VLM_INLINE float wide_sum(f32w v) { return _mm512_reduce_add_ps(v); }
+EDGE_VLM_INLINE float wide_max(f32w v) { return _mm512_reduce_max_ps(v); }
+#else
+constexpr int kWide = kLanes, kQueriesAtOnce = 4;  // 8 accumulators of 16 registers
+typedef f32x8 f32w;
+
+EDGE_VLM_INLINE f32w wide_splat(float x) { return splat(x); }
+EDGE_VLM_INLINE f32w wide_multiply_add(f32w a, f32w b, f32w c) { return multiply_add(a, b, c); }
+EDGE_VLM_INLINE float wide_sum(f32w v) { return sum_lanes(v); }
+EDGE_VLM_INLINE float wide_max(f32w v) { return max_lanes(v); }
+#endif
+
+EDGE_VLM_INLINE f32w wide_load(const float* p) {
+  f32w v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+EDGE_VLM_INLINE void wide_store(float* p, f32w v) { std::memcpy(p, &v, sizeof v); }
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm
