@@ -35,7 +35,7 @@ _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.
 class CaptionerNode(Node):
     """unconfigured -> inactive loads and tries the model, inactive -> active subscribes and starts the worker.
 
-    ``open_pipeline(parameters, open_meter, say)`` gives what makes the pipeline; tests give their own.
+    ``open_pipeline(parameters, open_meter, say, warn)`` gives what makes the pipeline; tests give their own.
 
     Raises:
         InputError: a parameter at start has the wrong type or value.
@@ -51,7 +51,7 @@ class CaptionerNode(Node):
         self._outputs: Outputs | None = None
         self._energy: EnergyInput | None = None
         self._enabled = True
-        self._failure = ""
+        self._failure = self._engine = ""
         self.statistics = LiveStatistics()
         self.parameters = DeclaredParameters(self, lambda: self._captioner is not None, self._on_parameters)
         self._service_answers = Services(self, self._request_caption, self._enable, self._reset)
@@ -72,7 +72,8 @@ class CaptionerNode(Node):
             return _FAILURE
         self._failure = ""
         took_s = time.monotonic() - started_s
-        self.get_logger().info(f"configured in {took_s:.1f} s; energy: {self._captioner.energy_source}")
+        energy = self._captioner.energy_source
+        self.get_logger().info(f"configured in {took_s:.1f} s; energy: {energy}; computing with {self._engine}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -120,7 +121,9 @@ class CaptionerNode(Node):
     def _configure(self) -> None:
         self.statistics.reset()
         self._energy = EnergyInput(self, self.parameters["energy"])
-        opener = self._make_opener(self.parameters, self._energy.open_meter, self.get_logger().info)
+        log = self.get_logger()
+        opener = self._make_opener(self.parameters, self._energy.open_meter, log.info, log.warning)
+        self._engine = getattr(opener, "engine", "")
         self._captioner = LiveCaptioner(
             lambda: tested(opener()), lambda: self.get_clock().now().nanoseconds, self._on_step, self.statistics
         )
@@ -206,7 +209,7 @@ class CaptionerNode(Node):
     def _status(self) -> tuple[bytes, str, dict[str, str]]:
         if self._captioner is None:
             return (ERROR, f"not configured: {self._failure}", {}) if self._failure else (WARN, "not configured", {})
-        shown = values(self.statistics, self._energy.idle_power_w)
+        shown = values(self.statistics, self._energy.idle_power_w) | {"engine": self._engine}
         if self._captioner.observer.event_type:
             shown |= event_values(self._captioner.observer.intake)
         if not self.active:

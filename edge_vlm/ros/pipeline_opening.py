@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +16,27 @@ from edge_vlm.observation import Frame, Observation
 from edge_vlm.pipeline import CaptionPipeline
 from edge_vlm.pipeline_config import PipelineConfig
 from edge_vlm.runtime.bundle import Bundle
+from edge_vlm.runtime.interpreter import engine_name
 
 
 class PipelineOpener:
     """Loads the bundle and checks its checksums once; each call then makes a pipeline of the parameters as they are.
+    ``engine`` says what it computes with; ``say`` and ``warn`` are the node's log.
 
     Raises:
         BundleError: the bundle is missing, damaged, or not one of ours.
     """
 
-    def __init__(self, parameters, open_meter: Callable[[], EnergyMeter], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, parameters, open_meter: Callable[[], EnergyMeter], say: Callable[[str], None], warn: Callable[[str], None]
+    ) -> None:
         self._parameters, self._open_meter = parameters, open_meter
         if find_library() is None:
             say("building the operators, once; python3 -m custom_ops.build does it beforehand")
         named = parameters["bundle"]
+        self.engine = engine_name(parameters["threads"])
+        if self.engine.startswith("NumPy"):
+            warn(f"{self.engine}; the interpreter is {sys.executable}")
         self._bundle = Bundle.load(Path(named).expanduser() if named else default_bundle_path())
 
     def __call__(self) -> CaptionPipeline:

@@ -73,7 +73,7 @@ class FakeLive(FakePipeline):
 def fake_opener(**options):
     """For ``CaptionerNode(open_pipeline=...)``."""
     FakeLive.made = []
-    return lambda parameters, open_meter, say: lambda: FakeLive(**options)
+    return lambda parameters, open_meter, say, warn: lambda: FakeLive(**options)
 
 
 class Graph:
