@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2 setup file to run these tests")
 
 from lifecycle_msgs.msg import Transition
-from ros_graph import SECOND, FakeLive, fake_opener, graph, stamp_ns
+from ros_graph import SECOND, FakeLive, fake_opener, graph, image_message, stamp_ns
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -167,3 +167,23 @@ def test_full_life_cycle_and_back(graph, tiny_bundle):
         assert all(graph.change(transition) for transition in (deactivate, clean_up))
         assert not node.active
     graph.status("not configured")
+
+
+def test_two_cameras_in_one_process(graph):
+    from rclpy.qos import qos_profile_sensor_data
+    from vision_msgs.msg import Classification
+
+    heard, cameras = {}, {}
+    for name, grey in (("front", 50), ("rear", 150)):
+        node = graph.captioner(fake_opener(), cli_args=["--ros-args", "-r", f"__ns:=/{name}"])
+        heard[name] = []
+        cameras[name] = graph.client.create_publisher(Image, f"/{name}/image", qos_profile_sensor_data)
+        graph.client.create_subscription(Classification, f"/{name}/captioner/caption_stamped", heard[name].append, 10)
+        for transition in (node.trigger_configure, node.trigger_activate):
+            task = graph.executor.create_task(transition)
+            graph.wait(task.done)
+        graph.wait(lambda camera=cameras[name]: camera.get_subscription_count() > 0)
+        cameras[name].publish(image_message(SECOND, grey))
+    graph.wait(lambda: all(heard.values()))
+    assert [heard[name][0].results[0].class_id for name in ("front", "rear")] == ["mean grey 50", "mean grey 150"]
+    graph.wait(lambda: {status.name for status in graph.diagnostics} >= {f"/{n}/captioner: captions" for n in heard})
