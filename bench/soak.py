@@ -24,7 +24,7 @@ from bench.node_process import NodeProcess
 from bench.rows import Row, rows_table, write_rows
 
 WARM_UP_S = 60.0
-WINDOW_S = 10.0
+WINDOW_S = 20.0
 _FINAL_S = 2.5  # for the last diagnostics
 
 
@@ -128,7 +128,7 @@ def figures(memory: np.ndarray, sent: dict, told: list[dict], start_s: float, st
 def slope_mb(memory: np.ndarray) -> float | None:
     """MiB per 10 minutes by least squares after the warm-up; None where the run was shorter.
 
-    Of the lowest value of every 10 seconds: messages under way come and go by megabytes, a leak stays.
+    Of the lowest value of every 20 seconds: messages under way come and go by megabytes, a leak stays.
     """
     warm = memory[memory[:, 0] > WARM_UP_S]
     window = (warm[:, 0] // WINDOW_S).astype(int)

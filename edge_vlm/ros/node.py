@@ -11,6 +11,7 @@ from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.live.captioner import CaptionRequest, LiveCaptioner
 from edge_vlm.live.mailbox import Mailbox
+from edge_vlm.live.memory_return import MemoryReturn
 from edge_vlm.live.observer import LiveObserver
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
@@ -52,6 +53,7 @@ class CaptionerNode(Node):
         self._energy: EnergyInput | None = None
         self._enabled = True
         self._failure = self._engine = ""
+        self._memory = MemoryReturn()
         self.statistics = LiveStatistics()
         self.parameters = DeclaredParameters(self, lambda: self._captioner is not None, self._on_parameters)
         self._service_answers = Services(self, self._request_caption, self._enable, self._reset)
@@ -203,6 +205,7 @@ class CaptionerNode(Node):
         return ""
 
     def _check_inputs(self) -> None:
+        self._memory.sometimes()
         if self._inputs is not None:
             self._inputs.check()
 

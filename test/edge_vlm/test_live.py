@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from edge_vlm.live.mailbox import Mailbox
+from edge_vlm.live.memory_return import MemoryReturn
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
+from edge_vlm.meters import rss_mb
 from edge_vlm.step_report import Caption, Energy, StepReport
 
 
@@ -96,6 +98,17 @@ def test_energy_per_caption_is_nan_where_nothing_was_measured():
     assert np.isnan(statistics.joules_per_caption())
     statistics.processed(report(energy=Energy(0.5, "rapl")), frame_age_ms=1.0)
     assert statistics.joules_per_caption() == pytest.approx(0.25)
+
+
+def test_memory_of_bursts_goes_back_to_the_system():
+    memory = MemoryReturn(period_s=0.0)
+    blocks = [bytearray(100_000) for _ in range(400)]
+    held_mb = rss_mb()
+    del blocks[::2], blocks[:-1]
+    if not memory.sometimes():
+        pytest.skip("this C library has no malloc_trim")
+    assert rss_mb() < held_mb - 20.0
+    assert not MemoryReturn().sometimes(), "not before ten seconds are over"
 
 
 def test_reset_forgets_everything():
