@@ -25,6 +25,9 @@ operators: $(OPERATORS) ## build the operator library
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
 	$(RUN) -m bench.demo --out out/bench/demo.json
 
+bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
+	$(RUN) -m bench.ops --out out/bench/ops.json
+
 bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
 	$(RUN) -m bench.ros --out out/bench/ros.json
 
@@ -64,4 +67,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo bench-ros soak models lock clean
+.PHONY: help demo test operators bench-demo bench-ops bench-ros soak models lock clean

@@ -5,6 +5,10 @@
 
 namespace edge_vlm {
 
+namespace {
+constexpr int64_t kQuantizeCost = 100;  // multiply-adds that take as long as quantising one value
+}
+
 void* Scratch::reserve(size_t bytes) {
   if (bytes > bytes_) {
     memory_.reset();
@@ -58,7 +62,12 @@ QuantizedRows DelegateState::quantized(const float* x, int rows, int width) {
   out.scale = reinterpret_cast<float*>(memory + code_bytes);
   out.sum = reinterpret_cast<int32_t*>(out.scale + rows);
   out.stride = stride;
-  kernels.quantize(x, rows, width, out);
+  const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
+  pool.share(rows, cost, [&](int, int first, int last) {
+    const size_t skipped = static_cast<size_t>(first);
+    const QuantizedRows part{out.codes + skipped * stride, out.scale + first, out.sum + first, stride};
+    kernels.quantize(x + skipped * width, last - first, width, part);
+  });
   return out;
 }
 

@@ -23,6 +23,12 @@ static inline __m256i broadcast4(const int8_t* x) {
 
 static inline __m256i load256(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
+// For a single activation row weights come from memory and are used once.
+static inline void prefetch(const uint8_t* weights) {
+  constexpr int kAheadBytes = 4096;
+  _mm_prefetch(reinterpret_cast<const char*>(weights) + kAheadBytes, _MM_HINT_T0);
+}
+
 static inline void add_to(int32_t* total, __m256i value) {
   __m256i* at = reinterpret_cast<__m256i*>(total);
   _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), value));
@@ -52,6 +58,7 @@ static inline void accumulate_planes(const uint8_t* weights, int blocks, const i
     for (int block = start; block < stop; block++) {
       const __m256i packed_low = load256(weights + static_cast<size_t>(block) * kBlockBytes);
       const __m256i packed_high = load256(weights + static_cast<size_t>(block) * kBlockBytes + 32);
+      if (ROWS == 1) prefetch(weights + static_cast<size_t>(block) * kBlockBytes);
       const int8_t* x = codes + static_cast<size_t>(block) * 4 * kPlanes;
 #pragma GCC unroll 8
       for (int plane = 0; plane < kPlanes; plane++) {
@@ -85,6 +92,7 @@ static inline void accumulate_int8(const uint8_t* weights, int blocks, const int
   for (int row = 0; row < ROWS; row++) low[row] = high[row] = _mm256_setzero_si256();
   for (int block = 0; block < blocks; block++, weights += kBlockBytes) {
     const __m256i w_low = load256(weights), w_high = load256(weights + 32);
+    if (ROWS == 1) prefetch(weights);
     const __m256i abs_low = _mm256_abs_epi8(w_low), abs_high = _mm256_abs_epi8(w_high);
 #pragma GCC unroll 4
     for (int row = 0; row < ROWS; row++) {
