@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -84,5 +85,14 @@ def exit_status(args: argparse.Namespace, result: RunResult, source: Observation
             "the notes above name the messages; check the driver that published them",
         )
     if args.out is not None and not args.json:
-        print(f"written to {args.out}; look at it: edge-vlm report {args.out}, or open captions.mcap in Foxglove")
+        look = f"{program()} report {args.out}"
+        print(f"written to {args.out}; look at it: {look}, or open captions.mcap in Foxglove")
     return 0
+
+
+def program() -> str:
+    """How this process was called, so that what we suggest works when it is typed: without installation there is no
+    edge-vlm on the PATH."""
+    if Path(sys.argv[0]).name == "edge-vlm":
+        return "edge-vlm"
+    return f"{os.path.relpath(sys.executable)} -m edge_vlm"

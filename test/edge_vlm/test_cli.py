@@ -266,3 +266,11 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 
     monkeypatch.setattr(cli.importlib, "import_module", absent)
     assert "package mcap is missing" in failing(["replay", "x"], capsys)
+
+
+def test_what_is_suggested_can_be_typed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/edge-vlm", "replay"])
+    assert captioning.program() == "edge-vlm"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/edge_vlm/__main__.py", "replay"])
+    monkeypatch.setattr(sys, "executable", str(Path.cwd() / ".venv" / "bin" / "python"))
+    assert captioning.program() == ".venv/bin/python -m edge_vlm"
