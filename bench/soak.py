@@ -65,8 +65,8 @@ def node_soak(seconds: float, events_per_s: float, image_rate: float) -> list[Ro
         sent = json.loads(load.communicate(timeout=60)[0].splitlines()[-1])
         time.sleep(_FINAL_S)
         stopped_s = node.stop()
-        listener.terminate()
-        listener.wait(timeout=10)
+        listener.kill()  # its lines are in the file
+        listener.wait()
         heard.seek(0)
         told = [json.loads(line) for line in heard]
     finally:
