@@ -104,7 +104,7 @@ def ensure_library() -> Path:
 
 @functools.cache
 def load_operators(threads: int = 1, isa: str | None = None) -> Operators:
-    """The library, loaded and self-tested. ``isa``: "scalar", "avx2", "avx512vnni"; default $EDGE_VLM_ISA or the best.
+    """The library, loaded and self-tested. ``isa``: a name of ``available_isas``; default $EDGE_VLM_ISA or the best.
 
     Raises OperatorError where no library can be built or loaded, or the self-test fails.
     """

@@ -16,6 +16,9 @@ extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512vnni_kernels;
 #endif
+#ifdef EDGE_VLM_AVXVNNI_COMPILES
+extern const Kernels avxvnni_kernels;
+#endif
 #ifdef EDGE_VLM_ARM_KERNELS
 extern const Kernels neondot_kernels;
 #endif
@@ -36,6 +39,10 @@ bool has_avx512vnni() {
 }
 #endif
 
+#ifdef EDGE_VLM_AVXVNNI_COMPILES
+bool has_avxvnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+#endif
+
 #ifdef EDGE_VLM_ARM_KERNELS
 bool has_dot_product() {
   constexpr unsigned long kAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP
@@ -46,6 +53,11 @@ bool has_dot_product() {
 const Candidate kBestFirst[] = {
 #ifdef EDGE_VLM_X86_KERNELS
     {&avx512vnni_kernels, has_avx512vnni},
+#endif
+#ifdef EDGE_VLM_AVXVNNI_COMPILES
+    {&avxvnni_kernels, has_avxvnni},
+#endif
+#ifdef EDGE_VLM_X86_KERNELS
     {&avx2_kernels, has_avx2},
 #endif
 #ifdef EDGE_VLM_ARM_KERNELS

@@ -13,6 +13,11 @@
 #include "attention_cache.h"
 #include "layout.h"
 
+// AVX-VNNI needs an assembler that knows it, and these compilers to ask the CPU for it; older ones go without.
+#if defined(EDGE_VLM_X86_KERNELS) && (__GNUC__ >= 11 || __clang_major__ >= 13)
+#define EDGE_VLM_AVXVNNI_COMPILES
+#endif
+
 namespace edge_vlm {
 
 enum class Activation : int32_t { kNone = 0, kGeluTanh = 1, kSilu = 2 };
@@ -82,8 +87,8 @@ int attention_tiles(const AttentionShape& shape, int rows);
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
            float* y);
 
-// The best table that this CPU runs; with a name ("scalar", "avx2", "avx512vnni", "neondot") that one, or null where it is
-// unknown, not compiled in, or the CPU lacks it.
+// The best table that this CPU runs; with a name ("scalar", "avx2", "avxvnni", "avx512vnni", "neondot") that one, or
+// null where it is unknown, not compiled in, or the CPU lacks it.
 const Kernels* select_kernels(const char* name);
 
 // Names of the tables that this CPU runs, best first, separated by commas.
