@@ -125,9 +125,14 @@ static void accumulate_rows(WeightFormat format, const uint8_t* weights, int blo
 static inline void accumulate(WeightFormat format, const uint8_t* weights, int /*tiles*/, int blocks,
                               const int8_t* codes, size_t stride, const int32_t* sums, int rows,
                               int32_t acc[][kBlockRows]) {
-  if (rows == kRowTile) return accumulate_rows<kRowTile>(format, weights, blocks, codes, stride, sums, acc);
-  for (int row = 0; row < rows; row++)
-    accumulate_rows<1>(format, weights, blocks, codes + row * stride, stride, sums + row, acc + row);
+  switch (rows) {
+    case 1: return accumulate_rows<1>(format, weights, blocks, codes, stride, sums, acc);
+    case 2: return accumulate_rows<2>(format, weights, blocks, codes, stride, sums, acc);
+    case 3: return accumulate_rows<3>(format, weights, blocks, codes, stride, sums, acc);
+    case 4: return accumulate_rows<4>(format, weights, blocks, codes, stride, sums, acc);
+    case 5: return accumulate_rows<5>(format, weights, blocks, codes, stride, sums, acc);
+    default: return accumulate_rows<6>(format, weights, blocks, codes, stride, sums, acc);
+  }
 }
 
 }  // namespace EDGE_VLM_ISA
