@@ -16,8 +16,10 @@ from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
 from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.export.weights import ModelWeights, layer_count
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.report import plan_table
+from offline_compress.quantize.report import MatrixReport, plan_table
+from offline_compress.train.calibration import calibrated
 from offline_compress.train.compression import (
     VARIANTS,
     Source,
@@ -41,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
     parser.add_argument("--steps", type=int, help="training steps; 0: round only (default: by method)")
+    parser.add_argument(
+        "--solver", choices=["rtn", "gptq", "gptaq"], default="rtn",
+        help="without training (--steps 0): round to nearest, or solve against calibration pairs from --data-cache",
+    )  # fmt: skip
+    parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")
+    parser.add_argument("--pairs", type=int, default=128, help="calibration pairs of a solver (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images in a training step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of training data (default: %(default)s)")
     parser.add_argument("--latent-rate", type=float, default=QatConfig.latent_rate, help="default: %(default)s")
@@ -66,9 +74,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     steps = STEPS[args.method] if args.steps is None else args.steps
     training = None
+    if args.solver != "rtn":
+        require(steps == 0, "a solver works without training", "give --steps 0, or leave out --solver")
+        require(args.data_cache is not None, f"{args.solver} needs calibration pairs", "give --data-cache DIR")
+        weights, rows = calibrate(args, source, console)
+        console.print(plan_table(rows, f"{args.folder.name}: {args.method}, {args.solver}"))
+        options = {"solver": args.solver, "saliency": not args.no_saliency, "pairs": args.pairs, "seed": args.seed}
+        training = {"method": "calibration", "options": options, "curve": []}
     if steps > 0:
-        if args.data_cache is None:
-            raise QuantizeError("training needs data", "give --data-cache DIR, or --steps 0 to round without training")
+        require(
+            args.data_cache is not None, "training needs data",
+            "give --data-cache DIR, or --steps 0 to round without training",
+        )  # fmt: skip
         config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
         weights, rows, curve = train(args, source, config, console)
         console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
@@ -81,6 +98,24 @@ def run(args: argparse.Namespace) -> int:
     info = Bundle.load(args.out, verify=False).info
     console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
     return 0
+
+
+def require(fulfilled: bool, what: str, remedy: str) -> None:
+    if not fulfilled:
+        raise QuantizeError(what, remedy)
+
+
+def calibrate(args: argparse.Namespace, source: Source, console: Console) -> tuple[ModelWeights, list[MatrixReport]]:
+    """Training-free, against ``--pairs`` cached scenes. Raises SourceError where there are none."""
+    require(args.pairs > 0, f"{args.pairs} calibration pairs", "give --pairs 1 or more")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    size = min(args.batch, args.pairs)
+    data = scene_data(args.folder, args.data_cache, size, args.seed)
+    batches = [data.batches.batch(step) for step in range(-(-args.pairs // size))]
+    blocks = sum(layer_count(source.weights.config, part) for part in ("vision_config", "text_config"))
+    with counted(f"{args.method}, {args.solver}: block", blocks, console) as advance:
+        return calibrated(source, batches, args.solver, not args.no_saliency, advance)
 
 
 def train(args: argparse.Namespace, source: Source, config: QatConfig, console: Console):

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``compress --solver``: from a folder and calibration pairs to a bundle, without training."""
+
+import argparse
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tiny_model import write_hf_folder  # noqa: E402
+
+from edge_vlm.errors import EdgeVlmError  # noqa: E402
+from edge_vlm.runtime.bundle import Bundle  # noqa: E402
+from offline_compress.commands import compress  # noqa: E402
+
+
+class RandomPairs:
+    """Pictures of noise with random words, as many as asked for."""
+
+    def __init__(self, size):
+        self.size, self.steps = size, []
+
+    def batch(self, step):
+        self.steps.append(step)
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(6, 75, (self.size, 26), generator=generator)
+        ids[:, 1:17] = 3  # image tokens
+        mask = torch.ones_like(ids)
+        mask[0, 22:] = 0
+        pixels = torch.randn(self.size, 1, 3, 32, 32, generator=generator)
+        return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask}
+
+
+@pytest.fixture(scope="module")
+def hf_folder(tmp_path_factory):
+    return write_hf_folder(tmp_path_factory.mktemp("calibration") / "tiny")
+
+
+@pytest.fixture
+def pairs(monkeypatch):
+    made = []
+
+    def scene_data(folder, cache, size, seed):
+        made.append(RandomPairs(size))
+        return SimpleNamespace(batches=made[-1])
+
+    monkeypatch.setattr(compress, "scene_data", scene_data)
+    return made
+
+
+def run(folder, out, *words):
+    parser = argparse.ArgumentParser()
+    compress.add_arguments(parser)
+    given = [folder, "--out", out, "--heldout", 0, "--data-cache", "scenes", *words]
+    return compress.run(parser.parse_args([str(word) for word in given]))
+
+
+@pytest.mark.parametrize("method", ["ternary", "binary"])
+def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, tmp_path, pairs, method):
+    assert run(hf_folder, tmp_path / "rtn", "--method", method, "--steps", 0) == 0
+    words = ("--method", method, "--steps", 0, "--solver", "gptq", "--pairs", 20, "--batch", 8)
+    assert run(hf_folder, tmp_path / "a", *words) == run(hf_folder, tmp_path / "b", *words) == 0
+    assert pairs[0].size == 8 and pairs[0].steps == [0, 1, 2]
+    plain, solved = Bundle.load(tmp_path / "rtn"), Bundle.load(tmp_path / "a")
+    assert solved.info.weight_bytes == plain.info.weight_bytes
+    for name in ("vision.tflite", "text.tflite"):
+        graph = (tmp_path / "a" / name).read_bytes()
+        assert graph == (tmp_path / "b" / name).read_bytes() != (tmp_path / "rtn" / name).read_bytes()
+    assert solved.report()["training"]["options"] == {"solver": "gptq", "saliency": True, "pairs": 20, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--steps", "3"], "a solver works without training"),
+        (["--steps", "0", "--pairs", "0"], "0 calibration pairs"),
+        (["--steps", "0", "--method", "int8"], "nothing to calibrate"),
+    ],
+)
+def test_what_cannot_be_done_is_said(hf_folder, tmp_path, pairs, words, message):
+    with pytest.raises(EdgeVlmError, match=message):
+        run(hf_folder, tmp_path / "b", "--solver", "gptq", *words)
+    assert not (tmp_path / "b").exists()
