@@ -28,6 +28,9 @@ bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside t
 bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
 	$(RUN) -m bench.ops --out out/bench/ops.json
 
+bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## reuse of tokens on real videos (VIDEOS=DIR); writes out/bench/adaptive.json
+	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) --out out/bench/adaptive.json
+
 bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
 	$(RUN) -m bench.ros --out out/bench/ros.json
 
@@ -67,4 +70,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo bench-ops bench-ros soak models lock clean
+.PHONY: help demo test operators bench-demo bench-ops bench-adaptive bench-ros soak models lock clean
