@@ -43,6 +43,12 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it; one that is there already will do. Raises OutputError."""
+    with reporting(Path(path)):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of ``target`` when the block ends well and vanishes otherwise.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,12 +24,15 @@ _NOT_INSTALLED = "install what compression needs: pip install 'edge_vlm[offboard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 for an error that was explained, 2 for wrong usage, 130 for Ctrl-C."""
+    """Exit status: 0, 1 for an error that was explained, 2 for wrong usage, 130 for Ctrl-C or SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given else ""
+    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         if name in COMMANDS:
             return run_command(name, given[1:])
+        if name and not name.startswith("-"):
+            overview().error(f"unknown command {name}; use one of {', '.join(COMMANDS)}")
         overview().parse_args(given)
         overview().print_help()
         return 2
@@ -38,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"edge-vlm-compress {name}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def run_command(name: str, arguments: list[str]) -> int:

@@ -50,8 +50,11 @@ class BagWriter:
         try:
             self._temporary.mkdir(parents=True)
             self._writer.open()
-        except OSError as error:
-            raise self._cannot_write(error) from error
+        except BaseException as error:  # an interruption too leaves nothing behind
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise self._cannot_write(error) from error
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge_vlm.files import write_json
+from edge_vlm.files import make_folder, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 def write_captions(path: Path, row: BundleEvaluation, samples: list) -> None:
     """What each bundle said about each image, beside the references."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lines = [
         {"caption": caption, "references": list(sample.references)}
         for caption, sample in zip(row.captions, samples, strict=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_vlm.files import make_folder
 from offline_compress.models.clip_recording import RecordingConfig, record_clip
 from offline_compress.models.scenes.clip import sample_clip
 from offline_compress.train.progress import counted, open_console
@@ -13,13 +14,21 @@ from offline_compress.train.progress import counted, open_console
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.mcap", help="the recording to write")
-    parser.add_argument("--seed", type=int, default=24, help="of scene and script (default: %(default)s)")
-    parser.add_argument("--jpeg-quality", type=int, default=85, metavar="1..100", help="default: %(default)s")
+    parser.add_argument("--seed", type=not_negative, default=24, help="of scene and script (default: %(default)s)")
+    parser.add_argument(
+        "--jpeg-quality", type=int, choices=range(1, 101), default=85, metavar="1..100", help="default: %(default)s"
+    )
+
+
+def not_negative(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a whole number from 0 on")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
     console, clip = open_console(), sample_clip(args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out.parent)
     with counted("frames", len(clip.times), console) as progress:
         images = record_clip(clip, args.out, RecordingConfig(jpeg_quality=args.jpeg_quality), progress)
     size_mb = args.out.stat().st_size / 1e6

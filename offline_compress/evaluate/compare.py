@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edge_vlm.files import write_bytes, write_json
+from edge_vlm.files import make_folder, write_bytes, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation
 
 JSON_NAME, PICTURE_NAME = "comparison.json", "comparison.png"
@@ -104,6 +104,6 @@ def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
 
 def write_comparison(rows: Sequence[BundleEvaluation], out: Path) -> None:
     """comparison.json and comparison.png in the folder ``out``. Raises OutputError."""
-    Path(out).mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(Path(out) / JSON_NAME, comparison_json(rows))
     write_bytes(Path(out) / PICTURE_NAME, comparison_picture(rows))

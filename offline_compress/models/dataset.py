@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_vlm.errors import SourceError
-from edge_vlm.files import write_bytes, write_json
+from edge_vlm.files import make_folder, write_bytes, write_json
 from offline_compress.models.patch_labels import patch_labels
 from offline_compress.models.scenes import captions, render, sample_scene
 
@@ -65,7 +65,7 @@ def render_splits(
     report(done, total)
     if not missing:
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # spawned, not forked: a fork of a process in which PyTorch has threads may find its locks held for ever
     with ProcessPoolExecutor(processes, get_context("spawn"), _single_thread) as pool:
         try:

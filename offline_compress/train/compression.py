@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from edge_vlm.files import write_bytes
+from edge_vlm.files import make_folder, reporting, write_bytes, write_text
 from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.model_shape import read_vision_shape
@@ -68,7 +68,7 @@ class Curve:
             means = {name: round(value / self.every, 5) for name, value in self.sums.items()}
             self.rows.append({"step": progress.step, "rate": round(progress.rate, 5), **means})
             self.sums = {}
-            with open(self.path, "a", encoding="utf-8") as file:
+            with reporting(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(self.rows[-1]) + "\n")
 
     def cut(self, step: int) -> None:
@@ -76,7 +76,7 @@ class Curve:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
         rows = [json.loads(line) for line in lines if line.endswith("}")]
         self.rows = [row for row in rows if row["step"] <= step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 def load_float_model(folder: Path) -> torch.nn.Module:
@@ -111,7 +111,7 @@ def train_quantised(
     student = copy.deepcopy(teacher)
     rows = quantise_model(student, source.table)
     trainer = QatTrainer(student, teacher, batches, config)
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
     if resume and checkpoint.is_file():
         trainer.restore(load_checkpoint(checkpoint), checkpoint)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_vlm.errors import InputError
-from edge_vlm.files import write_json
+from edge_vlm.files import make_folder, reporting, write_json, write_text
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.caption_parts import part_accuracy
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
@@ -57,7 +57,7 @@ class DemoTraining:
 
         Raises InputError for a checkpoint of another run or a loss that is not finite, OutputError for a full disk.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         checkpoint = self.out / CHECKPOINT
         if resume and checkpoint.is_file():
             self.trainer.restore(load_checkpoint(checkpoint), checkpoint)
@@ -95,7 +95,7 @@ class DemoTraining:
 
     def append(self, row: dict) -> None:
         self.rows.append(row)
-        with open(self.out / CURVE, "a", encoding="utf-8") as file:
+        with reporting(self.out / CURVE), open(self.out / CURVE, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def checkpoint(self, trainer: FloatTrainer) -> None:
@@ -139,5 +139,5 @@ def read_curve(path: Path, step: int) -> list[dict]:
         rows = [row for row in (json.loads(line) for line in lines if line.endswith("}")) if row["step"] <= step]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the curve of a training ({error})", "remove it") from error
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows

@@ -143,6 +143,14 @@ def test_a_recording_holds_images_events_and_truth(tmp_path):
     assert topics[EVENT_TOPIC] > 0
 
 
+def test_a_recording_of_one_name_is_the_same_byte_for_byte(tmp_path):
+    clip, files = clip_of(Segment("still", 0.3)), [tmp_path / folder / "sample.mcap" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        record_clip(clip, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_a_recording_is_not_overwritten(tmp_path):
     (tmp_path / "a.mcap").write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already"):
