@@ -14,7 +14,7 @@ fail() {
 
 command -v "$python" >/dev/null || fail "no $python found; install it: sudo apt install python3 python3-venv"
 "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' ||
-  fail "$("$python" --version) is not supported; use Python 3.10 to 3.13: make PYTHON=python3.12 demo"
+  fail "$("$python" --version 2>&1 || echo "$python") is not supported; use Python 3.10 to 3.13: make PYTHON=python3.12 demo"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   fail "$python cannot make virtual environments; install: sudo apt install python3-venv"
 command -v g++ >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null ||

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import SourceError
 from edge_vlm.pipeline_config import ROUTES, PipelineConfig
@@ -32,18 +33,12 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--route", choices=ROUTES, default="auto", help="let the router choose the branch, or force one (default: auto)"
     )
     parser.add_argument("--prompt", metavar="TEXT", help="question put to the model (default: the bundle's)")
-    parser.add_argument("--threads", type=_at_least_one, default=1, metavar="N", help="inference threads (default: 1)")
-    parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N frames")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="inference threads (default: 1)")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write captions.jsonl, captions.mcap (for Foxglove) and summary.json"
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)
 
 
 def open_pipeline(args: argparse.Namespace):

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 from rich.progress import track
 
+from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
 from edge_vlm.sources.bag_writer import BagWriter
 from edge_vlm.sources.video import CameraSource, open_video
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jpeg-quality", type=int, choices=range(1, 101), default=90, metavar="1..100", help="default: 90"
     )
-    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count, positive
 from edge_vlm.errors import EdgeVlmError, InputError, OutputError, SourceError
 from edge_vlm.replay.line_file import LineFile, cannot_write
 
@@ -51,14 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-topic", metavar="TOPIC", help="default: the image topic with the most messages")
     parser.add_argument("--event-topic", metavar="TOPIC", help='"none" leaves events out')
     parser.add_argument("--raw", action="store_true", help="publish compressed images decoded, on image")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: 1)")
+    parser.add_argument("--rate", type=positive, default=1.0, help="times the recorded speed (default: 1)")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
     parser.add_argument(
         "--lockstep", action="store_true", help="wait for the captioner after each image, so that it misses none"
     )
     parser.add_argument("--loop", action="store_true", help="start again at the end, until interrupted")
     parser.add_argument("--print", action="store_true", dest="prints", help="print every new caption")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N images")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N images")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write captions.jsonl there")
     return parser
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_vlm.commands.numbers import not_negative
 from edge_vlm.files import make_folder, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
@@ -18,7 +19,7 @@ HELP = "memory, tokens/s, perplexity and captions of several bundles side by sid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="the first is the reference")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="comparison.json, comparison.png, ...")
-    parser.add_argument("--scenes", type=int, default=600, help="held-out scenes (default: %(default)s)")
+    parser.add_argument("--scenes", type=not_negative, default=600, help="held-out scenes (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

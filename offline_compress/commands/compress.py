@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from edge_vlm.commands.numbers import count, not_negative, positive
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.evaluate.bundle_evaluation import evaluate_bundle
 from offline_compress.evaluate.caption_metrics import caption_metrics
@@ -42,26 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
-    parser.add_argument("--steps", type=int, help="training steps; 0: round only (default: by method)")
+    parser.add_argument("--steps", type=not_negative, help="training steps; 0: round only (default: by method)")
     parser.add_argument(
         "--solver", choices=["rtn", "gptq", "gptaq"], default="rtn",
         help="without training (--steps 0): round to nearest, or solve against calibration pairs from --data-cache",
     )  # fmt: skip
     parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")
-    parser.add_argument("--pairs", type=int, default=128, help="calibration pairs of a solver (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="images in a training step (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of training data (default: %(default)s)")
-    parser.add_argument("--latent-rate", type=float, default=QatConfig.latent_rate, help="default: %(default)s")
-    parser.add_argument("--other-rate", type=float, default=QatConfig.other_rate, help="default: %(default)s")
+    parser.add_argument("--pairs", type=count, default=128, help="calibration pairs of a solver (default: %(default)s)")
+    parser.add_argument("--batch", type=count, default=32, help="images in a training step (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, help="of the training data's order (default: %(default)s)"
+    )
+    parser.add_argument("--latent-rate", type=positive, default=QatConfig.latent_rate, help="default: %(default)s")
+    parser.add_argument("--other-rate", type=positive, default=QatConfig.other_rate, help="default: %(default)s")
     parser.add_argument(
         "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoints and loss curve (default: BUNDLE.work)")
-    parser.add_argument("--heldout", type=int, default=600, help="held-out scenes to measure on (default: %(default)s)")
+    parser.add_argument("--heldout", type=not_negative, default=600, help="scenes measured (default: %(default)s)")
     parser.add_argument(
-        "--watch", type=int, default=60, help="held-out scenes shown to it while training (default: 60)"
+        "--watch", type=not_negative, default=60, help="held-out scenes shown to it while training (default: 60)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=count, help="CPU threads (default: all cores)")
     parser.add_argument("--plan-only", action="store_true", help="print what every matrix would get, then stop")
 
 

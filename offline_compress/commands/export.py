@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import read_json_object
@@ -22,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", choices=["original"], default="original", help="ternary, binary: see compress")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--question", default=QUESTION, help="the question that every caption answers")
-    parser.add_argument("--shallow-layers", type=int, help="vision blocks of the shallow branch (default: half)")
-    parser.add_argument("--context", type=int, help="positions of the KV cache (default: the model's, at most 1024)")
-    parser.add_argument("--max-new-tokens", type=int, default=40, help="longest caption (default: %(default)s)")
+    parser.add_argument("--shallow-layers", type=count, help="vision blocks of the shallow branch (default: half)")
+    parser.add_argument("--context", type=count, help="positions of the KV cache (default: the model's, at most 1024)")
+    parser.add_argument("--max-new-tokens", type=count, default=40, help="longest caption (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_vlm.commands.numbers import not_negative
 from edge_vlm.files import make_folder
 from offline_compress.models.clip_recording import RecordingConfig, record_clip
 from offline_compress.models.scenes.clip import sample_clip
@@ -18,12 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jpeg-quality", type=int, choices=range(1, 101), default=85, metavar="1..100", help="default: %(default)s"
     )
-
-
-def not_negative(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError("must be a whole number from 0 on")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count, not_negative, positive
+
 HELP = "render scenes and train the demo model on them"
 SCENES = {"train": 28000, "validation": 600, "heldout": 600}
 
@@ -16,15 +18,17 @@ SCENES = {"train": 28000, "validation": 600, "heldout": 600}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, curve, DIR/model")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="rendered scenes (default: DIR/cache)")
-    parser.add_argument("--steps", type=int, default=4000, help="training steps (default: %(default)s)")
-    parser.add_argument("--minutes-budget", type=float, metavar="M", help="as many steps as take about M minutes here")
-    parser.add_argument("--scenes", type=int, default=SCENES["train"], help="training scenes (default: %(default)s)")
-    parser.add_argument("--heldout", type=int, default=SCENES["heldout"], help="held-out scenes (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=24, help="images in a step (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1.2e-3, help="learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data order (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--checkpoint-every", type=int, default=200, metavar="N", help="steps (default: %(default)s)")
+    parser.add_argument("--steps", type=not_negative, default=4000, help="training steps (default: %(default)s)")
+    parser.add_argument("--minutes-budget", type=positive, metavar="M", help="as many steps as M minutes allow here")
+    parser.add_argument("--scenes", type=count, default=SCENES["train"], help="training scenes (default: %(default)s)")
+    parser.add_argument(
+        "--heldout", type=not_negative, default=SCENES["heldout"], help="held-out ones (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=count, default=24, help="images in a step (default: %(default)s)")
+    parser.add_argument("--rate", type=positive, default=1.2e-3, help="learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of weights and data order (default: %(default)s)")
+    parser.add_argument("--threads", type=count, help="CPU threads (default: all cores)")
+    parser.add_argument("--checkpoint-every", type=count, default=200, metavar="N", help="steps (default: %(default)s)")
     parser.add_argument(
         "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edge_vlm.commands.numbers import count, not_negative, positive
 from edge_vlm.errors import InputError
 from edge_vlm.files import write_json
 from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle
@@ -30,13 +31,13 @@ _SEED_STRIDE = 100_003
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; its bundle.json is replaced")
     parser.add_argument(
-        "--clips", type=int, default=80, help="rendered clips of about 30 frames (default: %(default)s)"
+        "--clips", type=count, default=80, help="rendered clips of about 30 frames (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of clips and training (default: %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of clips and training (default: %(default)s)")
     parser.add_argument(
-        "--tolerance", type=float, help="distance from full recomputation allowed (default: calibrated)"
+        "--tolerance", type=positive, help="distance from full recomputation allowed (default: calibrated)"
     )
-    parser.add_argument("--threads", type=int, help="inference threads (default: one per core)")
+    parser.add_argument("--threads", type=count, help="inference threads (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> int:
