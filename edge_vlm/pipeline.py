@@ -142,7 +142,7 @@ class CaptionPipeline:
         with clock.stage("resize"):
             resized = self._encoder.resize(observation.frame.image)
         glance, plan = None, self._everything
-        if self.config.reuse:
+        if not self.config.recomputes_everything:
             with clock.stage("change"):
                 glance = self._watch.look(resized, observation.events, self._state)
             with clock.stage("route"):
@@ -210,9 +210,7 @@ class CaptionPipeline:
     def _plan(self, glance: Glance, stamp_ns: int) -> _Plan:
         decision = self._gate.decide(glance.scores, self._state, stamp_ns)
         route = self._routes.choose(decision, self._features(glance, decision), self._state.valid)
-        everything = self._everything.compute
-        compute = {"reuse": ~everything, "full": everything}.get(route.branch, decision.active)
-        return _Plan(decision, route, compute)
+        return _Plan(decision, route, self._routes.tokens(route.branch, decision))
 
     def _features(self, glance: Glance, decision: GateDecision) -> SceneFeatures:
         confidence = 1.0 if self._caption is None else self._caption.score
@@ -243,7 +241,7 @@ class CaptionPipeline:
 
     def _caption_if_due(self, stamp_ns: int, clock: StageClock) -> tuple[bool, str]:
         state = self._state
-        if not self.config.reuse or self._caption_wanted:
+        if self.config.recomputes_everything or self._caption_wanted:
             due, reason = True, self._caption_wanted or "reuse is off"
         else:
             age_s = math.inf if self._caption is None else (stamp_ns - self._caption.stamp_ns) * 1e-9
@@ -280,6 +278,7 @@ def _recompute_everything(tokens: int) -> _Plan:
 
 def _route_policy(bundle, config: PipelineConfig) -> RoutePolicy:
     router = FixedRules() if bundle.router is None else MlpRouter.from_json(bundle.router)
-    hysteresis = getattr(router, "hysteresis", None) or HysteresisConfig()
+    hysteresis = BranchHysteresis(getattr(router, "hysteresis", None) or HysteresisConfig())
     override = None if config.route == "auto" else config.route
-    return RoutePolicy(router, override, hysteresis=BranchHysteresis(hysteresis))
+    learned = None if config.variant == "sttf" else router
+    return RoutePolicy(learned, override, whole_frames=config.variant == "anc", hysteresis=hysteresis)

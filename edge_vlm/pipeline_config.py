@@ -10,13 +10,16 @@ from edge_vlm.anc.router import BRANCHES
 from edge_vlm.sttf.config import SttfConfig
 
 ROUTES = ("auto", *BRANCHES)
+VARIANTS = ("both", "sttf", "anc", "none")
 
 
 @dataclass(frozen=True)
 class PipelineConfig:
     """What a driver may choose; the rest comes with the bundle.
 
-    reuse: False computes and captions every frame whole, to compare. route: ``auto`` lets the router choose the
+    variant: which halves of paper S work. ``sttf``: changed tokens alone, always at full depth, without a router;
+    ``anc``: the router chooses a branch for whole frames, without reuse of single tokens; ``both``; ``none`` computes
+    and captions every frame whole, as ``reuse`` False does, to compare. route: ``auto`` lets the router choose the
     branch, else this branch wherever there is a choice. question: put to the model (None: the bundle's own).
     max_new_tokens: longest caption in tokens (None: the bundle's). caption_max_age_s: an older caption is decoded
     again (0: never for its age alone). caption_min_interval_s: no two captions closer than that, in stream time.
@@ -24,6 +27,7 @@ class PipelineConfig:
     sttf: token gate in place of the bundle's. threads: of the inference engine.
     """
 
+    variant: str = "both"
     reuse: bool = True
     route: str = "auto"
     question: str | None = None
@@ -35,12 +39,19 @@ class PipelineConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant is one of {', '.join(VARIANTS)}, not {self.variant!r}")
         if self.route not in ROUTES:
             raise ValueError(f"route is one of {', '.join(ROUTES)}, not {self.route!r}")
         if self.caption_max_age_s < 0 or self.caption_min_interval_s < 0:
             raise ValueError("caption_max_age_s and caption_min_interval_s must not be negative")
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+    @property
+    def recomputes_everything(self) -> bool:
+        """Whether nothing of a frame before is ever used."""
+        return not self.reuse or self.variant == "none"
 
 
 @dataclass

@@ -134,11 +134,13 @@ class RoutePolicy:
 
     Nothing wanted: reuse. First frame and keyframe: full. Tokens chosen for their depth: sparse. Changed tokens are
     put off (``reuse`` by the router) for ``max_skipped_frames`` frames in a row at most. ``override``: this branch
-    wherever the rules leave a choice.
+    wherever the rules leave a choice. Without a ``router`` changed tokens are computed at full depth (STTF alone);
+    with ``whole_frames`` a branch computes all tokens or none (ANC alone).
     """
 
-    router: Router = field(default_factory=FixedRules)
+    router: Router | None = field(default_factory=FixedRules)
     override: str | None = None
+    whole_frames: bool = False
     max_skipped_frames: int = 3
     hysteresis: BranchHysteresis = field(default_factory=lambda: BranchHysteresis(HysteresisConfig()))
     skipped_frames: int = 0
@@ -149,9 +151,19 @@ class RoutePolicy:
 
     def choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
         route = self._choose(decision, features, caches_valid)
+        if self.whole_frames and route.branch == "sparse":
+            route = Route("full", route.reason)
         put_off = route.branch == "reuse" and bool(decision.active.any())
         self.skipped_frames = self.skipped_frames + 1 if put_off else 0
         return route
+
+    def tokens(self, branch: str, decision: GateDecision) -> np.ndarray:
+        """The tokens that a branch computes, bool ``(tokens,)``."""
+        if branch == "reuse":
+            return np.zeros_like(decision.active)
+        if branch == "full" or self.whole_frames:
+            return np.ones_like(decision.active)
+        return decision.active
 
     def _choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
         if not caches_valid:
@@ -165,7 +177,7 @@ class RoutePolicy:
             return Route("full", f"keyframe: {decision.reason}")
         if not decision.active.any():
             return Route("reuse", decision.reason)
-        if decision.deep_only:
+        if decision.deep_only or self.router is None:
             return Route("sparse", decision.reason)
         probabilities = self.router.probabilities(features)
         if not np.isfinite(probabilities).all():

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_vlm.commands.numbers import count
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import SourceError
-from edge_vlm.pipeline_config import ROUTES, PipelineConfig
+from edge_vlm.pipeline_config import ROUTES, VARIANTS, PipelineConfig
 from edge_vlm.replay.display import JsonDisplay, TerminalDisplay
 from edge_vlm.replay.runner import RunResult
 from edge_vlm.sources.source import ObservationSource
@@ -21,13 +21,20 @@ INTERRUPTED = 130
 
 
 def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
-    """--bundle, --reuse, --route, --prompt, --threads, --max-frames, --out, --json."""
+    """--bundle, --variant, --reuse, --route, --prompt, --threads, --max-frames, --out, --json."""
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="model bundle (default: the demo bundle)")
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default="both",
+        help="sttf: compute changed tokens alone; anc: the router chooses a branch for whole frames; both; "
+        "none: every frame whole, to compare (default: both)",
+    )
     parser.add_argument(
         "--reuse",
         choices=("on", "off"),
         default="on",
-        help="reuse visual tokens of unchanged patches; off computes every frame whole, to compare (default: on)",
+        help="off computes every frame whole, as --variant none does (default: on)",
     )
     parser.add_argument(
         "--route", choices=ROUTES, default="auto", help="let the router choose the branch, or force one (default: auto)"
@@ -51,7 +58,13 @@ def open_pipeline(args: argparse.Namespace):
     from edge_vlm.runtime.bundle import Bundle
 
     bundle = Bundle.load(args.bundle or default_bundle_path())
-    config = PipelineConfig(reuse=args.reuse == "on", route=args.route, question=args.prompt, threads=args.threads)
+    config = PipelineConfig(
+        variant=args.variant,
+        reuse=args.reuse == "on",
+        route=args.route,
+        question=args.prompt,
+        threads=args.threads,
+    )
     return CaptionPipeline(bundle, config)
 
 

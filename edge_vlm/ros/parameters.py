@@ -72,6 +72,13 @@ PARAMETERS = (
         high=200.0,
     ),
     Parameter("prompt", "", "Question put to the model; empty: the bundle's own."),
+    Parameter(
+        "variant",
+        "both",
+        "`sttf` computes changed tokens alone, `anc` lets the router choose a branch for whole frames, `both` does"
+        " both, `none` computes every frame whole.",
+        choices=("both", "sttf", "anc", "none"),
+    ),
     Parameter("reuse", True, "Reuse visual tokens of unchanged patches (STTF); false recomputes every frame."),
     Parameter(
         "route",

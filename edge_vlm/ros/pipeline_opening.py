@@ -45,6 +45,7 @@ class PipelineOpener:
 
 def pipeline_config(parameters) -> PipelineConfig:
     return PipelineConfig(
+        variant=parameters["variant"],
         reuse=parameters["reuse"],
         route=parameters["route"],
         question=parameters["prompt"] or None,

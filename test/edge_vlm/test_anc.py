@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_vlm.anc import BRANCHES, BranchHysteresis, FixedRules, HysteresisConfig, MlpRouter, RoutePolicy, SceneFeatures
+from edge_vlm.anc import (
+    BRANCHES,
+    BranchHysteresis,
+    FixedRules,
+    HysteresisConfig,
+    MlpRouter,
+    Route,
+    RoutePolicy,
+    SceneFeatures,
+)
 from edge_vlm.anc.features import colour_shift_levels, edge_density, entropy_bits, scene_features
 from edge_vlm.errors import BundleError
 from edge_vlm.sttf import TokenState
@@ -54,6 +63,21 @@ def test_rules_stand_above_the_router(wish):
     assert policy(wish).choose(decision(196, keyframe=True), FEATURES, True).branch == "full"
     assert policy(wish).choose(decision(0), FEATURES, True).branch == "reuse"
     assert policy(wish).choose(decision(deep_only=True), FEATURES, True).branch == "sparse"
+
+
+def test_without_a_router_changed_tokens_are_computed_at_full_depth():
+    routes = RoutePolicy(None)
+    assert routes.choose(decision(), FEATURES, True) == Route("sparse", "test")
+    assert routes.choose(decision(196, keyframe=True), FEATURES, True).branch == "full"
+
+
+@pytest.mark.parametrize(("wish", "branch", "tokens"), [("reuse", "reuse", 0), ("shallow", "shallow", 196)])
+def test_whole_frames_know_no_single_tokens(wish, branch, tokens):
+    routes = policy(wish, whole_frames=True)
+    assert routes.choose(decision(), FEATURES, True).branch == branch
+    assert routes.tokens(branch, decision()).sum() == tokens
+    assert policy("sparse", whole_frames=True).choose(decision(), FEATURES, True).branch == "full"
+    assert routes.choose(decision(deep_only=True), FEATURES, True).branch == "full"
 
 
 def test_changes_are_not_put_off_for_ever():

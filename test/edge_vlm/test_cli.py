@@ -170,7 +170,9 @@ def test_report_without_results(tmp_path, capsys):
 
 def test_options_reach_the_pipeline(monkeypatch, tmp_path):
     """Through the parser into the pipeline's own configuration."""
-    args = cli.parser("replay").parse_args(["replay", "x", "--reuse", "off", "--route", "full", "--prompt", "What?"])
+    args = cli.parser("replay").parse_args(
+        ["replay", "x", "--variant", "sttf", "--reuse", "off", "--route", "full", "--prompt", "What?"]
+    )
     made = {}
 
     class Bundle:
@@ -183,7 +185,8 @@ def test_options_reach_the_pipeline(monkeypatch, tmp_path):
     monkeypatch.setattr("edge_vlm.pipeline.CaptionPipeline", lambda bundle, config: config)
     args.bundle = tmp_path
     config = captioning.open_pipeline(args)
-    assert (config.reuse, config.route, config.question, made["path"]) == (False, "full", "What?", tmp_path)
+    assert (config.variant, config.reuse, config.route, config.question) == ("sttf", False, "full", "What?")
+    assert made["path"] == tmp_path
 
 
 SCRIPT = """

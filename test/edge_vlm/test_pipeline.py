@@ -18,6 +18,7 @@ from pipeline_fakes import (
 from edge_vlm.errors import InputError, OperatorError
 from edge_vlm.observation import EventWindow, Frame, Observation
 from edge_vlm.pipeline import CaptionPipeline, PipelineConfig
+from edge_vlm.pipeline_config import VARIANTS
 from edge_vlm.step_report import Energy
 from edge_vlm.sttf import SttfConfig
 
@@ -128,6 +129,33 @@ def test_a_forced_route_is_taken(route):
     assert reports[0].branch == "full"
     assert {report.branch for report in reports[1:]} <= {route, "reuse"}
     assert reports[9].branch == route
+
+
+def test_each_variant_computes_what_it_says():
+    """Neither: everything. STTF: changed tokens, no router. ANC: whole frames or nothing. Both: tokens and router."""
+    reports = {name: run(make(PipelineConfig(variant=name)), moving_scene()) for name in VARIANTS}
+    assert all(report.tokens_computed == 196 and report.caption_refreshed for report in reports["none"])
+    assert {report.tokens_computed for report in reports["anc"]} == {0, 196}
+    assert {report.branch for report in reports["anc"]} <= {"reuse", "shallow", "full"}
+    assert any(0 < report.tokens_computed < 196 for report in reports["sttf"])
+    assert {report.branch for report in reports["sttf"]} == {"reuse", "sparse", "full"}
+    assert "rules" not in " ".join(report.branch_reason for report in reports["sttf"])
+    assert "rules" in " ".join(report.branch_reason for report in reports["both"])
+    tokens = {name: sum(report.tokens_computed for report in done) for name, done in reports.items()}
+    assert max(tokens["both"], tokens["sttf"]) < tokens["anc"] < tokens["none"]
+
+
+def test_the_variant_none_is_reuse_off():
+    without, off = make(PipelineConfig(variant="none")), make(PipelineConfig(reuse=False))
+    for observation in moving_scene(6):
+        a, b = without.step(observation), off.step(observation)
+        assert (a.branch, a.caption.text) == (b.branch, b.caption.text)
+        np.testing.assert_array_equal(without._state.features, off._state.features)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="both, sttf, anc, none"):
+        PipelineConfig(variant="half")
 
 
 def test_shallow_tokens_are_put_right_when_the_scene_rests():
