@@ -94,14 +94,21 @@ void run(const Kernels& kernels, const Case& c, int rounds) {
   Aligned codes(c.rows * stride);
   std::vector<float> row_scale(c.rows);
   std::vector<int32_t> sum(c.rows);
-  const QuantizedRows quantized{reinterpret_cast<int8_t*>(codes.data), row_scale.data(), sum.data(), stride};
+  const QuantizedRows quantized{reinterpret_cast<int8_t*>(codes.data), row_scale.data(), sum.data(), stride, 0, 1};
   const int blocks = static_cast<int>(round_up(c.out, kBlockRows) / kBlockRows);
   std::vector<double> kernel_us, whole_us, read_us, rate;
   for (int round = 0; round < rounds; round++) {
     const size_t at = round % copies * bytes;
     rate.push_back(product_rate());
     read_us.push_back(read_once(stream.data + at, bytes));
-    const LinearArgs args{c.format, Activation::kNone, c.rows, c.in, c.out, weights.data + at, scale.data(), nullptr, nullptr, y.data()};
+    LinearArgs args{};
+    args.format = c.format;
+    args.rows = c.rows;
+    args.in_features = c.in;
+    args.out_features = c.out;
+    args.weights = weights.data + at;
+    args.scale = scale.data();
+    args.y = y.data();
     const double begin = now_us();
     kernels.quantize(x.data(), c.rows, c.in, quantized);
     const double quantised = now_us();

@@ -34,9 +34,9 @@ FLOAT_FLAGS = ["-ffp-contract=off", "-fno-math-errno"]
 QUIET = ["-Wno-psabi", "-Wno-unknown-pragmas"]
 X86_FLAGS = ["-DEDGE_VLM_X86_KERNELS", "-msse4.2", "-mpopcnt"]
 X86_FILES = {  # flags of the files that hold one instruction set; other architectures leave them out
-    "kernels_avx2.cc": ["-mavx2", "-mfma"],
-    "kernels_avxvnni.cc": ["-mavx2", "-mfma"],  # names its one further instruction itself
-    "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
+    "kernels_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
+    "kernels_avxvnni.cc": ["-mavx2", "-mfma", "-mf16c"],  # names its one further instruction itself
+    "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
 }
 ARM_FLAGS = ["-DEDGE_VLM_ARM_KERNELS"]
 ARM_FILES = {"kernels_neondot.cc": ["-march=armv8.2-a+dotprod"]}

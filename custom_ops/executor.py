@@ -20,7 +20,7 @@ import numpy as np
 from custom_ops import reference, spec
 from custom_ops.errors import OperatorError
 from custom_ops.litert import load_schema
-from custom_ops.packing import PackedWeights, unpack
+from custom_ops.packing import Groups, PackedWeights, group_count, unpack, unpack_groups
 from custom_ops.spec import WeightFormat
 from custom_ops.tflite_writer import FILE_IDENTIFIER, TENSOR_TYPES
 
@@ -179,10 +179,19 @@ def make_linear(a: spec.Linear, weights: np.ndarray, caches: Caches):
     codes = codes_of(weights, a.weight_format, a.out_features, a.in_features)
 
     def run(x, _weights, scale, *rest):
-        bias = rest[0] if a.has_bias else None
-        return reference.linear(x, codes, scale, bias, rest[-1] if a.has_residual else None, a.activation)
+        rest = list(rest)
+        residual = rest.pop() if a.has_residual else None
+        bias = rest.pop() if a.has_bias else None
+        groups = groups_of(a, *rest) if a.group_size else None
+        return reference.linear(x, codes, scale, bias, residual, a.activation, groups)
 
     return run
+
+
+def groups_of(a: spec.Linear, scale: np.ndarray, zero: np.ndarray | None = None) -> Groups:
+    count = group_count(a.in_features, a.group_size)
+    values = [None if part is None else unpack_groups(part, a.out_features, count) for part in (scale, zero)]
+    return Groups(a.group_size, *values)
 
 
 def make_norm(a: spec.Norm, weights: np.ndarray, caches: Caches):

@@ -11,6 +11,7 @@ import numpy as np
 
 from custom_ops import spec
 from custom_ops.errors import OperatorError
+from custom_ops.packing import Groups
 from custom_ops.spec import Activation, NormKind
 
 QUANTIZED_MAX = np.float32(127)
@@ -46,14 +47,31 @@ def linear(
     bias: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     activation: int = Activation.NONE,
+    groups: Groups | None = None,
 ) -> np.ndarray:
     """``activation((q(x) W^T) * a * scale + bias) + residual``; x (rows, K), weights int8 codes (N, K)."""
     codes, row_scale = quantize_activations(x)
-    y = accumulate(codes, weights).astype(np.float32) * (row_scale[:, None] * scale[None, :])
+    products = (
+        accumulate(codes, weights).astype(np.float32) if groups is None else accumulate_groups(codes, weights, groups)
+    )
+    y = products * (row_scale[:, None] * scale[None, :])
     if bias is not None:
         y = y + bias
     y = ACTIVATIONS[Activation(activation)](y)
     return y if residual is None else y + residual
+
+
+def accumulate_groups(codes: np.ndarray, weights: np.ndarray, groups: Groups) -> np.ndarray:
+    """``codes (rows, K)``, ``weights (N, K)`` -> (rows, N): exact inside a group, float32 sums over groups in order."""
+    total = np.zeros((len(codes), len(weights)), np.float32)
+    for group, start in enumerate(range(0, codes.shape[1], groups.size)):
+        part = slice(start, start + groups.size)
+        products = accumulate(codes[:, part], weights[:, part])
+        if groups.zero is not None:
+            sums = codes[:, part].sum(axis=1, dtype=np.int32)
+            products = products - sums[:, None] * groups.zero[:, group].astype(np.int32)
+        total = total + products.astype(np.float32) * groups.scale[:, group].astype(np.float32)
+    return total
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ packed little-endian struct behind a common header::
     version u16      version of this operator's attributes
     size    u16      bytes that follow the header
 
+A new version of a struct only appends fields, and 0 in them means what the version before meant: older files load.
+
 Notation: ``rows`` is the number of tokens in this call (dynamic), ``K`` in_features, ``N`` out_features,
 ``D`` a width, ``T`` tokens. All tensors are dense and row-major; f32 unless said otherwise.
 """
@@ -26,6 +28,7 @@ MAGIC = b"EVO1"
 HEADER = struct.Struct("<4sHH")
 BLOCK_ROWS = 16  # output rows that are interleaved in one packed block
 BLOCK_BYTES = 64  # bytes of one packed block: 16 output rows x 4 bytes
+GROUP_MULTIPLE = 32  # a group of inputs that share a scale is a multiple of this
 
 
 class WeightFormat(enum.IntEnum):
@@ -35,12 +38,19 @@ class WeightFormat(enum.IntEnum):
     BINARY = 2  # 1 bit a weight, codes (w + 1) / 2
     INT8 = 3  # w in -127..127
     FLOAT32 = 4  # plain (N, K) float32; embedding tables only
+    INT2 = 5  # w in -2..1
+    INT3 = 6  # w in -4..3; a plane of 2 bits and one of 1 bit
+    INT4 = 7  # w in -8..7
+    TERNARY_DENSE = 8  # ternary, five weights a byte (1.6 bits)
 
 
 class Activation(enum.IntEnum):
     NONE = 0
     GELU_TANH = 1
     SILU = 2
+
+
+GROUPED = (WeightFormat.INT2, WeightFormat.INT3, WeightFormat.INT4)  # formats that may have group scales
 
 
 class NormKind(enum.IntEnum):
@@ -58,6 +68,7 @@ class Attributes:
     OP: ClassVar[str]
     VERSION: ClassVar[int]
     LAYOUT: ClassVar[struct.Struct]
+    EARLIER: ClassVar[dict[int, int]] = {}  # earlier versions that are still read, and their sizes
 
     def to_bytes(self) -> bytes:
         body = self.LAYOUT.pack(*astuple(self))
@@ -65,18 +76,21 @@ class Attributes:
 
     @classmethod
     def from_bytes(cls: type[A], raw: bytes) -> A:
-        """Parse ``custom_options``. Raises OperatorError where magic, version or size do not fit."""
-        expected = HEADER.size + cls.LAYOUT.size
-        if len(raw) != expected:
-            raise OperatorError(f"{cls.OP}: {len(raw)} bytes of attributes, expected {expected}", REEXPORT)
+        """Parse ``custom_options``; fields that an earlier version lacks are 0. Raises OperatorError where magic,
+        version or size do not fit."""
+        newest = HEADER.size + cls.LAYOUT.size
+        allowed = [newest, *(HEADER.size + size for size in cls.EARLIER.values())]
+        if len(raw) not in allowed:
+            raise OperatorError(f"{cls.OP}: {len(raw)} bytes of attributes, expected {newest}", REEXPORT)
         magic, version, size = HEADER.unpack_from(raw)
-        if magic != MAGIC or version != cls.VERSION or size != cls.LAYOUT.size:
+        known = {**cls.EARLIER, cls.VERSION: cls.LAYOUT.size}
+        if magic != MAGIC or known.get(version) != size or len(raw) != HEADER.size + size:
             raise OperatorError(
                 f"{cls.OP}: attributes {magic!r} version {version} size {size}, "
                 f"expected {MAGIC!r} version {cls.VERSION} size {cls.LAYOUT.size}",
                 REEXPORT,
             )
-        values = cls.LAYOUT.unpack_from(raw, HEADER.size)
+        values = cls.LAYOUT.unpack_from(raw.ljust(newest, b"\0"), HEADER.size)
         return cls(**{field.name: value for field, value in zip(fields(cls), values, strict=True)})
 
 
@@ -87,19 +101,28 @@ REEXPORT = "export the bundle again with this version of edge-vlm-compress"
 class Linear(Attributes):
     """``y = activation((q(x) W^T) * a * scale + bias) + residual``; q: symmetric int8 per row, a its scale.
 
-    Inputs: x (rows, K), weights u8 (packed), scale (N,), then bias (N,) and residual (rows, N) where the
-    flags say so. Output: y (rows, N). The product is an exact int32.
+    Inputs: x (rows, K), weights u8 (packed), scale (N,), then, where the attributes say so, group_scale f16 and zero i8
+    (both packed by `packing.pack_groups`), bias (N,), residual (rows, N). Output: y (rows, N).
+
+    ``group_size`` 0: the product is an exact int32. Otherwise (INT2, INT3, INT4 alone) every ``group_size`` inputs, a
+    multiple of 32, share a scale and, where ``has_zero``, a zero point; the last group is what is left. Sums inside a
+    group are exact int32, those over groups float32 in the order of the groups::
+
+        q(x) W^T  becomes  sum over g of float(sum over k in g of q[k] * (w[n, k] - zero[n, g])) * group_scale[n, g]
     """
 
     OP: ClassVar[str] = "EdgeVlmLinear"
-    VERSION: ClassVar[int] = 1
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiii")
+    VERSION: ClassVar[int] = 2
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiii")
+    EARLIER: ClassVar[dict[int, int]] = {1: 24}
     weight_format: int
     in_features: int
     out_features: int
     activation: int = Activation.NONE
     has_bias: int = 0
     has_residual: int = 0
+    group_size: int = 0
+    has_zero: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,14 @@ from custom_ops.spec import Attributes
 
 ALIGNMENT = 64  # bytes, of each constant in the file
 FILE_IDENTIFIER = b"TFL3"
-TENSOR_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}  # schema TensorType by NumPy name
+TENSOR_TYPES = {
+    "float32": 0,
+    "float16": 1,
+    "int32": 2,
+    "uint8": 3,
+    "int64": 4,
+    "int8": 9,
+}  # schema TensorType by NumPy name
 CUSTOM_VERSION = 1
 Shape = tuple[int, ...]
 

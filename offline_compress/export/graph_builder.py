@@ -37,18 +37,28 @@ class ModelBuilder:
 
     def __init__(self, description: str) -> None:
         self.writer = ModelWriter(description)
-        self.packed: dict[int, tuple[LinearWeights, np.ndarray]] = {}  # by id(); the weights are held, so it stays
+        self.packed: dict[
+            int, tuple[LinearWeights, list[np.ndarray]]
+        ] = {}  # by id(); the weights are held, so it stays
 
     def graph(self, signature: str) -> GraphBuilder:
         return GraphBuilder(self, self.writer.subgraph(signature))
 
-    def pack(self, weights: LinearWeights) -> np.ndarray:
-        """u8 as in packing.py; float32 (N, K) for FLOAT32. The same object for the same weights."""
-        if weights.format == WeightFormat.FLOAT32:
-            return weights.codes
+    def pack(self, weights: LinearWeights) -> list[np.ndarray]:
+        """The constants of a Linear: packed codes, scale, those of its groups, bias. The same objects for the same
+        weights."""
         if id(weights) not in self.packed:
-            self.packed[id(weights)] = (weights, pack(weights.codes, weights.format).data)
+            constants = [pack(weights.codes, weights.format).data, weights.scale]
+            constants += [] if weights.groups is None else weights.groups.packed()
+            constants += [] if weights.bias is None else [weights.bias]
+            self.packed[id(weights)] = (weights, constants)
         return self.packed[id(weights)][1]
+
+    def table(self, weights: LinearWeights) -> list[np.ndarray]:
+        """The constants of an Embedding: codes as for a Linear, or float32 (N, K), and scale."""
+        if weights.format == WeightFormat.FLOAT32:
+            return [weights.codes, weights.scale]
+        return self.pack(weights)[:2]
 
     def save(self, path: Path) -> None:
         self.writer.save(path)
@@ -88,9 +98,10 @@ class GraphBuilder:
             activation,
             int(weights.bias is not None),
             int(residual is not None),
+            0 if weights.groups is None else weights.groups.size,
+            int(weights.groups is not None and weights.groups.zero is not None),
         )
-        constants = [self.model.pack(weights), weights.scale, *([] if weights.bias is None else [weights.bias])]
-        inputs = [x, *map(self.constant, constants), *([] if residual is None else [residual])]
+        inputs = [x, *map(self.constant, self.model.pack(weights)), *([] if residual is None else [residual])]
         return self.writer.custom(attributes, inputs, "linear", (rows, weights.out_features))
 
     def float_linear(self, x: int, weights: LinearWeights, activation: Activation, residual: int | None) -> int:

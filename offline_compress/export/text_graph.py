@@ -55,7 +55,7 @@ class TextTemplate:
         attributes = Embedding(
             table.format, self.shape.vocab_size, self.shape.hidden_size, image_token, int(image is not None)
         )
-        inputs = [token_ids, graph.model.pack(table), table.scale]
+        inputs = [token_ids, *graph.model.table(table)]
         return graph.custom(attributes, inputs if image is None else [*inputs, image])
 
     def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int, last_row_only: bool) -> int:

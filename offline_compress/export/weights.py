@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from custom_ops.spec import WeightFormat
+from custom_ops.packing import LIMITS, Groups
+from custom_ops.spec import GROUP_MULTIPLE, GROUPED, WeightFormat
 from offline_compress.export.checkpoint import COPY_AGAIN, read_config, read_tensors
 from offline_compress.export.errors import CheckpointError, ExportError
 
@@ -25,22 +26,21 @@ CONNECTOR = "model.connector.modality_projection.proj"
 EMBED_TOKENS = f"{TEXT}.embed_tokens"
 HEAD = "lm_head"
 
-CODE_RANGE = {WeightFormat.TERNARY: 1, WeightFormat.BINARY: 1, WeightFormat.INT8: 127}
-
 
 @dataclass(frozen=True)
 class LinearWeights:
-    """One matrix: ``weight = codes * scale[:, None]``.
+    """One matrix: ``weight = codes * scale[:, None]``; with groups ``(codes - zero) * group scale * scale[:, None]``.
 
-    ``codes`` int8 (N, K): {-1, 0, 1} for TERNARY, {-1, 1} for BINARY, -127..127 for INT8; for FLOAT32 the
-    float32 weights themselves, ``scale`` then being ones. ``scale`` float32 (N,), ``bias`` float32 (N,) or None.
-    Raises ExportError where they do not fit together.
+    ``codes`` int8 (N, K) in the range of their format (custom_ops.packing.LIMITS); for FLOAT32 the float32 weights
+    themselves, ``scale`` then being ones. ``scale`` float32 (N,), ``bias`` float32 (N,) or None, ``groups`` of INT2,
+    INT3 and INT4 alone. Raises ExportError where they do not fit together.
     """
 
     format: WeightFormat
     codes: np.ndarray
     scale: np.ndarray
     bias: np.ndarray | None = None
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         wanted = np.float32 if self.format == WeightFormat.FLOAT32 else np.int8
@@ -50,18 +50,45 @@ class LinearWeights:
         for name, vector in (("scale", self.scale), ("bias", self.bias)):
             if vector is not None and (vector.shape != self.codes.shape[:1] or vector.dtype != np.float32):
                 raise ExportError(f"{name} is {vector.dtype} {vector.shape}, not float32 ({self.out_features},)")
-        if self.format in CODE_RANGE and self.codes.size:
-            limit = CODE_RANGE[self.format]
-            if int(self.codes.max()) > limit or int(self.codes.min()) < -limit:
-                raise ExportError(f"{self.format.name} codes lie outside -{limit}..{limit}")
+        if self.format in LIMITS and self.codes.size:
+            low, high = LIMITS[self.format]
+            if int(self.codes.max()) > high or int(self.codes.min()) < low:
+                raise ExportError(f"{self.format.name} codes lie outside {low}..{high}")
             if self.format == WeightFormat.BINARY and not self.codes.all():
                 raise ExportError("BINARY codes hold zeros; only -1 and 1 can be stored")
+        if self.groups is not None:
+            self.check_groups(self.groups)
+
+    def check_groups(self, groups: Groups) -> None:
+        if self.format not in GROUPED or groups.size < GROUP_MULTIPLE or groups.size % GROUP_MULTIPLE:
+            raise ExportError(
+                f"{self.format.name} in groups of {groups.size}",
+                f"groups are of INT2, INT3 and INT4, and a multiple of {GROUP_MULTIPLE}",
+            )
+        shape = (self.out_features, -(-self.in_features // groups.size))
+        for name, values, dtype in (("scale", groups.scale, np.float16), ("zero", groups.zero, np.int8)):
+            if values is not None and (values.shape != shape or values.dtype != dtype):
+                raise ExportError(f"group {name} is {values.dtype} {values.shape}, not {dtype.__name__} {shape}")
 
     @staticmethod
     def of_float(weight: np.ndarray, bias: np.ndarray | None = None) -> LinearWeights:
         """A float matrix (N, K), kept as it is."""
         weight = np.ascontiguousarray(weight, np.float32)
         return LinearWeights(WeightFormat.FLOAT32, weight, np.ones(len(weight), np.float32), bias)
+
+    @staticmethod
+    def of_groups(
+        weight_format: WeightFormat,
+        codes: np.ndarray,
+        scale: np.ndarray,
+        zero: np.ndarray | None,
+        group_size: int,
+        bias: np.ndarray | None = None,
+    ) -> LinearWeights:
+        """``weight = (codes - zero) * scale`` with scale and zero (N, groups), zero None or in the range of the codes
+        (INT4: -8..7; a solver's unsigned codes and zeros are shifted by -8)."""
+        row_scale, groups = Groups.of(scale, group_size, zero)
+        return LinearWeights(weight_format, codes.astype(np.int8), row_scale, bias, groups)
 
     @property
     def out_features(self) -> int:
@@ -73,7 +100,10 @@ class LinearWeights:
 
     def dequantised(self) -> np.ndarray:
         """float32 (N, K)."""
-        return self.codes.astype(np.float32) * self.scale[:, None]
+        if self.groups is None:
+            return self.codes.astype(np.float32) * self.scale[:, None]
+        scale, zero = self.groups.columns(self.in_features)
+        return (self.codes - zero.astype(np.float32)) * scale * self.scale[:, None]
 
     def stacked_on(self, others: Iterable[LinearWeights]) -> LinearWeights:
         """The rows of this matrix, then those of the others: one Linear for q, k, v or gate, up.
@@ -81,7 +111,7 @@ class LinearWeights:
         Raises ExportError where the formats differ. Absent biases become zeros where another has one.
         """
         parts = [self, *others]
-        if len({part.format for part in parts}) > 1:
+        if len({(part.format, part.groups and part.groups.size) for part in parts}) > 1:
             raise ExportError("matrices of one operator have different formats", "give them one format in the plan")
         has_bias = any(part.bias is not None for part in parts)
         biases = [np.zeros(part.out_features, np.float32) if part.bias is None else part.bias for part in parts]
@@ -90,7 +120,18 @@ class LinearWeights:
             np.concatenate([part.codes for part in parts]),
             np.concatenate([part.scale for part in parts]),
             np.concatenate(biases) if has_bias else None,
+            None if self.groups is None else stacked_groups([part.groups for part in parts]),
         )
+
+
+def stacked_groups(parts: Sequence[Groups]) -> Groups:
+    """Of one group size; zeros where another part has zero points."""
+    zero = None
+    if any(part.zero is not None for part in parts):
+        zero = np.concatenate(
+            [np.zeros(part.scale.shape, np.int8) if part.zero is None else part.zero for part in parts]
+        )
+    return Groups(parts[0].size, np.concatenate([part.scale for part in parts]), zero)
 
 
 @dataclass(frozen=True)

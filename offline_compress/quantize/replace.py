@@ -79,6 +79,8 @@ def require_int8(line: PlannedMatrix) -> None:
 
 
 def linear_for(weight: torch.Tensor, bias: torch.Tensor | None, line: PlannedMatrix, start) -> FakeQuantLinear:
+    if line.method.group is not None:
+        raise QuantizeError(f"{line.name}: {line.method.name} is not trained", "round or solve it: --steps 0")
     if line.method.format == WeightFormat.INT8:
         return Int8Linear(weight, bias)
     return LowBitLinear(weight, start, bias, line.method.format)

@@ -46,7 +46,9 @@ def quantise_weights(
         source = weights.linears[line.name]
         result = quantise_matrix(source.codes, line)
         quantised[line.name] = (
-            source if result is None else LinearWeights(line.method.format, result.codes, result.scale, source.bias)
+            source
+            if result is None
+            else LinearWeights(line.method.format, result.codes, result.scale, source.bias, result.groups)
         )
         rows.append(matrix_report(line, source, quantised[line.name], 0.0 if result is None else result.relative_error))
     return quantised, rows
@@ -65,7 +67,7 @@ def matrix_report(line: PlannedMatrix, source: LinearWeights, result: LinearWeig
         out_features=source.out_features,
         in_features=source.in_features,
         relative_error=round(error, 6),
-        bytes=stored_bytes(line.method.format, *shape),
+        bytes=stored_bytes(line.method.format, *shape, line.method.group, not line.method.symmetric),
         float_bytes=stored_bytes(WeightFormat.FLOAT32, *shape),
         zero_fraction=round(float(np.mean(result.codes == 0)), 4),
         why=line.why,

@@ -7,29 +7,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from custom_ops.packing import Groups
+from offline_compress.export.weights import LinearWeights
 from offline_compress.quantize.errors import QuantizeError
 
 
 @dataclass(frozen=True)
 class QuantisedRows:
-    """``weight ~ codes * scale[:, None]``.
+    """``weight ~ codes * scale[:, None]``, or as `LinearWeights` says where there are groups.
 
-    ``codes`` int8 (N, K), ``scale`` float32 (N,), ``relative_error`` = |W - codes * scale|^2 / |W|^2 (0 for W = 0).
-    A row of zeros has scale 0.
+    ``codes`` int8 (N, K), ``scale`` float32 (N,), ``relative_error`` = |W - W'|^2 / |W|^2 (0 for W = 0). A row of zeros
+    has scale 0.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     relative_error: float
+    groups: Groups | None = None
 
     @staticmethod
     def of(weight: np.ndarray, codes: np.ndarray, scale: np.ndarray) -> QuantisedRows:
         """Measures the error of these codes and scales against ``weight`` (N, K)."""
         scale = scale.astype(np.float32)
-        difference = weight - codes * scale[:, None].astype(np.float64)
-        power = float(np.sum(np.square(weight)))
-        error = float(np.sum(np.square(difference))) / power if power else 0.0
-        return QuantisedRows(codes.astype(np.int8), scale, error)
+        return QuantisedRows(
+            codes.astype(np.int8), scale, relative_error(weight, codes * scale[:, None].astype(np.float64))
+        )
+
+    @staticmethod
+    def of_weights(weight: np.ndarray, quantised: LinearWeights) -> QuantisedRows:
+        """The same of weights as they are exported."""
+        error = relative_error(weight, quantised.dequantised())
+        return QuantisedRows(quantised.codes, quantised.scale, error, quantised.groups)
+
+
+def relative_error(weight: np.ndarray, value: np.ndarray) -> float:
+    power = float(np.sum(np.square(weight)))
+    return float(np.sum(np.square(weight - value))) / power if power else 0.0
 
 
 def checked(weight: np.ndarray, name: str = "matrix") -> np.ndarray:

@@ -31,56 +31,138 @@ std::vector<float> random_floats(size_t count) {
   return values;
 }
 
-int weight_limit(WeightFormat format) { return format == WeightFormat::kInt8 ? 127 : 1; }
+struct FormatRange {
+  int low, high;  // codes
+};
+
+FormatRange range_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kInt8: return {-127, 127};
+    case WeightFormat::kInt2: return {-2, 1};
+    case WeightFormat::kInt3: return {-4, 3};
+    case WeightFormat::kInt4: return {-8, 7};
+    default: return {-1, 1};
+  }
+}
 
 std::vector<int8_t> random_weights(WeightFormat format, size_t count, bool extreme) {
-  const int limit = weight_limit(format);
+  const FormatRange range = range_of(format);
   std::vector<int8_t> weights(count);
   for (int8_t& w : weights) {
     const bool two_values = extreme || format == WeightFormat::kBinary;
-    w = static_cast<int8_t>(two_values ? (generator() % 2 ? limit : -limit) : int(generator() % (2 * limit + 1)) - limit);
+    const int span = range.high - range.low;
+    w = static_cast<int8_t>(range.low + int(two_values ? generator() % 2 * span : generator() % (span + 1)));
   }
   return weights;
 }
 
-std::vector<uint8_t> pack(WeightFormat format, const std::vector<int8_t>& weights, int rows, int columns) {
-  std::vector<uint8_t> data(packed_bytes(format, rows, columns), format == WeightFormat::kTernary ? 0x55 : 0);
-  const int width = block_width(format), bits = 32 / width, blocks = blocks_across(format, columns);
-  for (int n = 0; n < rows; n++)
-    for (int k = 0; k < columns; k++) {
-      const int w = weights[size_t(n) * columns + k];
-      const int code = format == WeightFormat::kTernary ? w + 1 : format == WeightFormat::kBinary ? (w + 1) / 2 : w & 255;
-      const int shift = k % width / 4 * bits;
-      uint8_t& byte = data[(size_t(n / 16) * blocks + k / width) * 64 + n % 16 * 4 + k % 4];
-      byte = uint8_t((byte & ~(((1 << bits) - 1) << shift)) | code << shift);
+// The byte(s) that hold the weights w[0], w[1], ... of one lane in consecutive quads; see packing.py.
+void encode(WeightFormat format, const std::vector<int>& w, uint8_t* block, int byte) {
+  const auto planes = [&](int bits, int offset) {
+    int value = 0;
+    for (size_t j = 0; j < w.size(); j++) value |= (w[j] + offset) << (bits * j);
+    return static_cast<uint8_t>(value);
+  };
+  switch (format) {
+    case WeightFormat::kTernary: block[byte] = planes(2, 1); break;
+    case WeightFormat::kInt2: block[byte] = planes(2, 2); break;
+    case WeightFormat::kInt4: block[byte] = planes(4, 8); break;
+    case WeightFormat::kInt8: block[byte] = static_cast<uint8_t>(w[0]); break;
+    case WeightFormat::kTernaryDense: {
+      const int r = w[0] + 1 + 3 * (w[1] + 1) + 9 * (w[2] + 1) + 27 * (w[3] + 1), last = w[4] + 1;
+      block[byte] = static_cast<uint8_t>(r < 64 ? 64 * last + r : 192 + r - 64 + 17 * last);
+      break;
     }
+    default: {  // kBinary, and the planes of kInt3
+      int low[2] = {0, 0}, high = 0;
+      for (int j = 0; j < 8; j++) {
+        const int code = format == WeightFormat::kInt3 ? w[j] + 4 : (w[j] + 1) / 2 * 4;
+        low[j / 4] |= (code & 3) << (j % 4 * 2);
+        high |= (code >> 2) << j;
+      }
+      if (format == WeightFormat::kInt3) {
+        block[byte] = static_cast<uint8_t>(low[0]);
+        block[64 + byte] = static_cast<uint8_t>(low[1]);
+        block[128 + byte] = static_cast<uint8_t>(high);
+      } else {
+        block[byte] = static_cast<uint8_t>(high);
+      }
+    }
+  }
+}
+
+std::vector<uint8_t> pack(WeightFormat format, const std::vector<int8_t>& weights, int rows, int columns) {
+  std::vector<uint8_t> data(packed_bytes(format, rows, columns));
+  const int width = block_width(format), padding = format == WeightFormat::kBinary ? -1 : 0;
+  uint8_t* block = data.data();
+  for (int first = 0; first < rows; first += 16)
+    for (int start = 0; start < columns; start += width, block += block_bytes(format))
+      for (int byte = 0; byte < 64; byte++) {
+        std::vector<int> w;
+        for (int quad = 0; quad < width; quad += 4) {
+          const int n = first + byte / 4, k = start + quad + byte % 4;
+          w.push_back(n < rows && k < columns ? weights[size_t(n) * columns + k] : padding);
+        }
+        encode(format, w, block, byte);
+      }
   return data;
 }
 
-void check_linear(const Kernels& kernels, WeightFormat format, int rows, int n, int k, bool extreme) {
-  std::vector<float> x = random_floats(size_t(rows) * k), scale = random_floats(n), y(size_t(rows) * n);
-  if (extreme)
+struct LinearCase {
+  WeightFormat format;
+  int rows, n, k;
+  int group_size;  // 0: none
+  bool has_zero, extreme;
+};
+
+// Activations and weights of one case; the kernel's result against plain loops.
+void check_linear(const Kernels& kernels, const LinearCase& c) {
+  const int n = c.n, k = c.k, groups = group_count(k, c.group_size), span = c.group_size == 0 ? k : c.group_size;
+  std::vector<float> x = random_floats(size_t(c.rows) * k), scale = random_floats(n), y(size_t(c.rows) * n);
+  if (c.extreme)
     for (float& value : x) value = value < 0 ? -1.0f : 1.0f;
-  const std::vector<int8_t> weights = random_weights(format, size_t(n) * k, extreme);
-  const std::vector<uint8_t> packed = pack(format, weights, n, k);
+  const std::vector<int8_t> weights = random_weights(c.format, size_t(n) * k, c.extreme);
+  const std::vector<uint8_t> packed = pack(c.format, weights, n, k);
+  std::vector<uint16_t> group_scale(packed_groups(n, groups));
+  std::vector<int8_t> zero(group_scale.size());
+  for (uint16_t& value : group_scale) value = static_cast<uint16_t>(0x3400 + generator() % 16 * 64);  // 0.25 .. 0.5
+  for (int8_t& value : zero) value = static_cast<int8_t>(generator() % 16) - 8;
   const size_t stride = round_up(k, kRowPadding);
-  std::vector<int8_t> codes(rows * stride);
-  std::vector<float> row_scale(rows);
-  std::vector<int32_t> sums(rows);
-  const QuantizedRows quantized{codes.data(), row_scale.data(), sums.data(), stride};
-  kernels.quantize(x.data(), rows, k, quantized);
-  const LinearArgs args{format, Activation::kNone, rows,    k, n, packed.data(), scale.data(), nullptr, nullptr, y.data()};
+  std::vector<int8_t> codes(c.rows * stride);
+  std::vector<float> row_scale(c.rows);
+  std::vector<int32_t> sums(size_t(c.rows) * groups);
+  const QuantizedRows quantized{codes.data(), row_scale.data(), sums.data(), stride, c.group_size, groups};
+  kernels.quantize(x.data(), c.rows, k, quantized);
+  LinearArgs args{};
+  args.format = c.format;
+  args.rows = c.rows;
+  args.in_features = k;
+  args.out_features = n;
+  args.weights = packed.data();
+  args.scale = scale.data();
+  args.y = y.data();
+  args.group_size = c.group_size;
+  args.group_scale = c.group_size == 0 ? nullptr : group_scale.data();
+  args.zero = c.has_zero ? zero.data() : nullptr;
   kernels.linear(args, quantized, 0, int(round_up(n, 16) / 16));
   int wrong = 0;
-  for (int row = 0; row < rows; row++)
+  for (int row = 0; row < c.rows; row++)
     for (int out = 0; out < n; out++) {
-      int32_t sum = 0;
-      for (int i = 0; i < k; i++) sum += codes[row * stride + i] * weights[size_t(out) * k + i];
+      float total = 0;
+      for (int group = 0; group < groups; group++) {
+        const size_t at = (size_t(out / 16) * groups + group) * 16 + out % 16;
+        int32_t sum = 0;
+        for (int i = group * span; i < k && i < (group + 1) * span; i++)
+          sum += codes[row * stride + i] * (weights[size_t(out) * k + i] - (c.has_zero ? zero[at] : 0));
+        const float part = float(sum) * (c.group_size == 0 ? 1.0f : 0.25f + float(group_scale[at] - 0x3400) / 4096);
+        total = total + part;
+      }
       const float factor = row_scale[row] * scale[out];
-      wrong += y[size_t(row) * n + out] != float(sum) * factor;
+      wrong += y[size_t(row) * n + out] != total * factor;
     }
   std::ostringstream what;
-  what << kernels.isa << " linear format " << int(format) << ", " << rows << " rows, " << n << " x " << k;
+  what << kernels.isa << " linear format " << int(c.format) << ", " << c.rows << " rows, " << n << " x " << k << ", groups of "
+       << c.group_size << (c.has_zero ? " with zero points" : "");
   expect(wrong == 0, what.str());
 }
 
@@ -120,10 +202,17 @@ void check_pointwise(const Kernels& kernels, int width) {
 }
 
 void check(const Kernels& kernels) {
-  for (const WeightFormat format : {WeightFormat::kTernary, WeightFormat::kBinary, WeightFormat::kInt8}) {
+  for (const WeightFormat format :
+       {WeightFormat::kTernary, WeightFormat::kBinary, WeightFormat::kInt8, WeightFormat::kInt2, WeightFormat::kInt3,
+        WeightFormat::kInt4, WeightFormat::kTernaryDense}) {
     for (const int n : {1, 15, 16, 17, 33, 50})
-      for (const int k : {1, 3, 4, 15, 16, 17, 32, 33, 64, 70}) check_linear(kernels, format, 1 + (n + k) % 14, n, k, false);
-    for (const int k : {1023, 8192}) check_linear(kernels, format, 5, 17, k, true);
+      for (const int k : {1, 3, 4, 15, 16, 17, 32, 33, 64, 70})
+        check_linear(kernels, {format, 1 + (n + k) % 14, n, k, 0, false, false});
+    for (const int k : {1023, 8192}) check_linear(kernels, {format, 5, 17, k, 0, false, true});
+    if (!may_have_groups(format)) continue;
+    for (const int k : {1, 31, 64, 95, 200, 257})
+      for (const int group_size : {32, 64, 128}) check_linear(kernels, {format, 1 + k % 14, 33, k, group_size, k % 2 == 1, false});
+    check_linear(kernels, {format, 5, 17, 8191, 128, true, true});
   }
   for (const int head_dim : {2, 8, 10, 24, 64})
     for (const bool causal : {false, true}) check_attention(kernels, head_dim, causal);

@@ -5,26 +5,40 @@ import numpy as np
 import pytest
 
 from custom_ops import reference
-from custom_ops.packing import pack
-from custom_ops.spec import Activation, Linear, WeightFormat
+from custom_ops.packing import LIMITS, Groups, group_count, pack
+from custom_ops.spec import GROUPED, Activation, Linear, WeightFormat
 
-FORMATS = [WeightFormat.TERNARY, WeightFormat.BINARY, WeightFormat.INT8]
+FORMATS = list(LIMITS)
 
 
 def random_codes(rng, weight_format, shape):
     if weight_format == WeightFormat.BINARY:
         return rng.choice(np.array([-1, 1], np.int8), shape)
-    limit = 127 if weight_format == WeightFormat.INT8 else 1
-    return rng.integers(-limit, limit + 1, shape).astype(np.int8)
+    low, high = LIMITS[weight_format]
+    return rng.integers(low, high + 1, shape).astype(np.int8)
 
 
-def linear_model(build, weight_format, codes, scale, bias=None, activation=Activation.NONE, residual=False):
+def random_groups(rng, weight_format, shape, size, has_zero):
+    low, high = LIMITS[weight_format]
+    count = group_count(shape[1], size)
+    zero = rng.integers(low, high + 1, (shape[0], count)).astype(np.int8) if has_zero else None
+    return Groups(size, rng.uniform(0, 1, (shape[0], count)).astype(np.float16), zero)
+
+
+def linear_model(
+    build, weight_format, codes, scale, bias=None, activation=Activation.NONE, residual=False, groups=None
+):
     out_features, in_features = codes.shape
-    attributes = Linear(weight_format, in_features, out_features, activation, int(bias is not None), int(residual))
+    size, has_zero = (0, False) if groups is None else (groups.size, groups.zero is not None)
+    attributes = Linear(
+        weight_format, in_features, out_features, activation, int(bias is not None), int(residual), size, int(has_zero)
+    )
 
     def describe(graph):
         inputs = {"x": graph.input("x", (-1, in_features))}
-        arrays = [pack(codes, weight_format).data, scale] + ([] if bias is None else [bias])
+        arrays = [pack(codes, weight_format).data, scale]
+        arrays += [] if groups is None else groups.packed()
+        arrays += [] if bias is None else [bias]
         tensors = [inputs["x"]] + [graph.constant(f"c{i}", array) for i, array in enumerate(arrays)]
         if residual:
             inputs["residual"] = graph.input("residual", (-1, out_features))
@@ -68,9 +82,9 @@ def test_equals_the_reference_bit_for_bit_on_odd_sizes(weight_format, isa, build
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize("in_features", [8191, 8192])
 def test_worst_case_sums_are_exact(weight_format, in_features, isa, build, open_model):
-    limit = 127 if weight_format == WeightFormat.INT8 else 1
+    low, limit = LIMITS[weight_format]
     codes = np.full((18, in_features), limit, np.int8)
-    codes[1::2] = -limit
+    codes[1::2] = low
     run = open_model(linear_model(build, weight_format, codes, np.ones(18, np.float32)), isa)
     x = np.full((5, in_features), 3.5, np.float32)
     x[1] = -3.5
@@ -79,6 +93,32 @@ def test_worst_case_sums_are_exact(weight_format, in_features, isa, build, open_
     assert np.array_equal(y, reference.linear(x, codes, np.ones(18, np.float32)))
     # every product has the extreme 127 * limit: the sum itself, not only agreement with the reference
     assert y[0, 0] == np.float32(in_features * 127 * limit) * (np.float32(3.5) / np.float32(127))
+
+
+@pytest.mark.parametrize("has_zero", [False, True])
+@pytest.mark.parametrize("size", [32, 64, 128, 160])
+@pytest.mark.parametrize("weight_format", GROUPED)
+def test_groups_equal_the_reference_bit_for_bit(weight_format, size, has_zero, isa, build, open_model, rng):
+    for out_features, in_features in [(1, 1), (17, 31), (33, 65), (47, 320), (70, 333)]:
+        codes = random_codes(rng, weight_format, (out_features, in_features))
+        scale, bias = (rng.normal(size=out_features).astype(np.float32) for _ in range(2))
+        groups = random_groups(rng, weight_format, codes.shape, size, has_zero)
+        path = linear_model(build, weight_format, codes, scale, bias, residual=True, groups=groups)
+        run, numpy = open_model(path, isa), open_model(path, "numpy")
+        for rows in (1, 2, 13):
+            x, residual = (rng.normal(size=(rows, n)).astype(np.float32) for n in codes.shape[::-1])
+            expected = reference.linear(x, codes, scale, bias, residual, groups=groups)
+            assert np.array_equal(numpy(x=x, residual=residual)["y"], expected)
+            assert np.array_equal(run(x=x, residual=residual)["y"], expected), (out_features, in_features, rows)
+
+
+def test_the_whole_range_of_float16_scales(isa, build, open_model, rng):
+    codes = random_codes(rng, WeightFormat.INT4, (16, 96))
+    scale = np.array([2.0**-24, 2.0**-15, 2.0**-14, 1.0, 65504.0, 0.0] * 8, np.float16).reshape(16, 3)
+    groups = Groups(32, scale)
+    run = open_model(linear_model(build, WeightFormat.INT4, codes, np.ones(16, np.float32), groups=groups), isa)
+    x = rng.normal(size=(3, 96)).astype(np.float32)
+    assert np.array_equal(run(x=x)["y"], reference.linear(x, codes, np.ones(16, np.float32), groups=groups))
 
 
 @pytest.mark.parametrize("activation", list(Activation))

@@ -24,6 +24,29 @@ from custom_ops.spec import (
 GOOD = Linear(WeightFormat.TERNARY, 32, 20)
 
 
+def group_tensors(scale_shape, zero_shape, zero_type=np.int8):
+    def describe(graph):
+        x = graph.input("x", (-1, 64))
+        arrays = [np.zeros(4 * 2 * 64, np.uint8), np.ones(20, np.float32), np.ones(scale_shape, np.float16)]
+        tensors = [graph.constant(f"c{i}", a) for i, a in enumerate([*arrays, np.zeros(zero_shape, zero_type)])]
+        attributes = Linear(WeightFormat.INT2, 64, 20, group_size=32, has_zero=1)
+        return {"x": x}, {"y": graph.custom(attributes, [x, *tensors], "fc1", (-1, 20))}
+
+    return describe
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 3, 16), (2, 2, 16)), "input 3 (group_scale) is float16 (2, 3, 16), expected float16 (2, 2, 16)"),
+        (((2, 2, 16), (2, 2, 15)), "input 4 (zero) is int8 (2, 2, 15), expected int8 (2, 2, 16)"),
+        (((2, 2, 16), (2, 2, 16), np.uint8), "input 4 (zero) is uint8"),
+    ],
+)
+def test_group_tensors_that_do_not_fit(shapes, message, build, open_model):
+    assert message in refusal(build, open_model, group_tensors(*shapes), x=np.zeros((1, 64), np.float32))
+
+
 @dataclass(frozen=True)
 class RawAttributes:
     """Stands for an operator whose attribute bytes are not what to_bytes() would write."""
@@ -55,6 +78,12 @@ def linear(attributes, weight_bytes=256, scale=20, x_width=32, weights_type=np.u
 X = np.zeros((2, 32), np.float32)
 
 
+def test_attributes_of_version_1_have_no_groups(build, open_model):
+    raw = RawAttributes("EdgeVlmLinear", HEADER.pack(MAGIC, 1, 24) + GOOD.to_bytes()[8:32])
+    for isa in (None, "numpy"):
+        assert open_model(build(linear(raw)), isa)(x=X)["y"].shape == (2, 20)
+
+
 def test_the_model_that_the_others_damage_runs(build, open_model):
     assert open_model(build(linear(GOOD)))(x=X)["y"].shape == (2, 20)
 
@@ -62,11 +91,13 @@ def test_the_model_that_the_others_damage_runs(build, open_model):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "0 bytes of attributes, expected 32"),
-        (GOOD.to_bytes()[:-1], "31 bytes of attributes, expected 32"),
-        (GOOD.to_bytes() + b"\0", "33 bytes of attributes, expected 32"),
+        (b"", "0 bytes of attributes, expected 40"),
+        (GOOD.to_bytes()[:-1], "39 bytes of attributes, expected 40"),
+        (GOOD.to_bytes() + b"\0", "41 bytes of attributes, expected 40"),
         (b"EVOX" + GOOD.to_bytes()[4:], "do not start with EVO1"),
-        (HEADER.pack(MAGIC, 9, 24) + GOOD.to_bytes()[8:], "attributes of version 9, this library reads 1"),
+        (HEADER.pack(MAGIC, 9, 32) + GOOD.to_bytes()[8:], "attributes of version 9, this library reads 2"),
+        (HEADER.pack(MAGIC, 1, 32) + GOOD.to_bytes()[8:], "attributes of version 1, this library reads 2"),
+        (HEADER.pack(MAGIC, 2, 24) + GOOD.to_bytes()[8:32], "attributes of version 2, this library reads 2"),
     ],
 )
 def test_attributes_that_are_not_ours(raw, message, build, open_model):
@@ -78,6 +109,12 @@ def test_attributes_that_are_not_ours(raw, message, build, open_model):
     ("attributes", "message"),
     [
         (Linear(4, 32, 20), "weight_format is 4"),
+        (Linear(9, 32, 20), "weight_format is 9"),
+        (Linear(1, 32, 20, group_size=32), "weight_format 1 has no groups"),
+        (Linear(5, 32, 20, group_size=48), "group_size is 48, no multiple of 32"),
+        (Linear(5, 32, 20, group_size=-32), "group_size is -32"),
+        (Linear(5, 32, 20, has_zero=1), "has_zero is 1, allowed 0..0"),
+        (Linear(5, 32, 20, group_size=32), "3 inputs and 1 outputs, expected 4 and 1"),
         (Linear(1, 0, 20), "in_features is 0, allowed 1..65536"),
         (Linear(1, -5, 20), "in_features is -5"),
         (Linear(1, 2**31 - 1, 20), "in_features is 2147483647"),
@@ -170,10 +207,10 @@ def test_other_operators(attributes, width, message, build, open_model):
 
 
 def test_random_attribute_bytes_never_crash(build, open_model, rng):
-    for op, size in [("EdgeVlmLinear", 24), ("EdgeVlmAttention", 32), ("EdgeVlmNorm", 12), ("EdgeVlmTokenScatter", 12)]:
+    for op, size in [("EdgeVlmLinear", 32), ("EdgeVlmAttention", 32), ("EdgeVlmNorm", 12), ("EdgeVlmTokenScatter", 12)]:
         for _ in range(15):
             body = rng.choice(np.array([0, 1, 2, 3, 4, 127, 255], np.uint8), size).tobytes()
-            attributes = RawAttributes(op, struct.pack("<4sHH", MAGIC, 1, size) + body)
+            attributes = RawAttributes(op, struct.pack("<4sHH", MAGIC, 2 if op == Linear.OP else 1, size) + body)
             inputs = {"i0": np.zeros((1, 4), np.float32), "i1": np.zeros(1, np.int32)}
             assert op in refusal(build, open_model, unary(attributes, (4, None)), **inputs)
 

@@ -5,17 +5,26 @@ import numpy as np
 import pytest
 
 from custom_ops.errors import OperatorError
-from custom_ops.packing import PackedWeights, block_width, pack, packed_bytes, unpack
+from custom_ops.packing import (
+    LIMITS,
+    PackedWeights,
+    block_width,
+    pack,
+    pack_groups,
+    packed_bytes,
+    unpack,
+    unpack_groups,
+)
 from custom_ops.spec import WeightFormat
 
-FORMATS = [WeightFormat.TERNARY, WeightFormat.BINARY, WeightFormat.INT8]
+FORMATS = list(LIMITS)
 
 
 def random_codes(rng, weight_format, rows, columns):
     if weight_format == WeightFormat.BINARY:
         return rng.choice(np.array([-1, 1], np.int8), (rows, columns))
-    limit = 1 if weight_format == WeightFormat.TERNARY else 127
-    return rng.integers(-limit, limit + 1, (rows, columns)).astype(np.int8)
+    low, high = LIMITS[weight_format]
+    return rng.integers(low, high + 1, (rows, columns)).astype(np.int8)
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -28,21 +37,59 @@ def test_what_is_packed_comes_back(weight_format):
         assert np.array_equal(unpack(packed), codes)
 
 
-@pytest.mark.parametrize("weight_format", FORMATS)
+PLANES = {  # width of a block, and what is stored for a code
+    WeightFormat.TERNARY: (16, lambda w: w + 1),
+    WeightFormat.BINARY: (32, lambda w: (w + 1) // 2),
+    WeightFormat.INT8: (4, lambda w: w % 256),
+    WeightFormat.INT2: (16, lambda w: w + 2),
+    WeightFormat.INT4: (8, lambda w: w + 8),
+}
+
+
+@pytest.mark.parametrize("weight_format", PLANES)
 def test_every_weight_stands_where_the_format_says(weight_format):
     rows, columns = 37, 75
     codes = random_codes(np.random.default_rng(2), weight_format, rows, columns)
     data = pack(codes, weight_format).data
-    width = block_width(weight_format)
+    width, stored_of = PLANES[weight_format]
+    assert width == block_width(weight_format)
     bits = 32 // width
     for n in (0, 15, 16, 36):
         for k in (0, 3, 4, 15, 16, 33, 74):
             block = (n // 16) * -(-columns // width) + k // width
             byte = int(data[block * 64 + (n % 16) * 4 + k % 4])
             stored = byte >> (bits * (k % width // 4)) & (2**bits - 1)
-            code = int(codes[n, k])
-            expected = {1: code + 1, 2: (code + 1) // 2, 3: code % 256}[int(weight_format)]
-            assert stored == expected
+            assert stored == stored_of(int(codes[n, k]))
+
+
+def test_int3_is_two_ternary_blocks_and_a_binary_one():
+    codes = random_codes(np.random.default_rng(3), WeightFormat.INT3, 16, 64)
+    blocks = pack(codes, WeightFormat.INT3).data.reshape(2, 192)
+    stored = codes + np.int8(4)
+    # code 3 is none of TERNARY's, but its bits are those of INT2
+    assert np.array_equal(blocks[:, :128].reshape(-1), pack((stored & 3) - np.int8(2), WeightFormat.INT2).data)
+    assert np.array_equal(
+        blocks[:, 128:].reshape(-1), pack((stored >> 2) * np.int8(2) - np.int8(1), WeightFormat.BINARY).data
+    )
+
+
+def test_five_trits_of_a_byte():
+    trits = np.array(np.meshgrid(*[range(3)] * 5, indexing="ij")).reshape(5, -1).T  # all 243
+    for t in trits:
+        codes = np.zeros((1, 20), np.int8)
+        codes[0, 1::4] = t - 1  # the quads' second inputs share byte 1
+        r = int(t[:4] @ [1, 3, 9, 27])
+        expected = 64 * t[4] + r if r < 64 else 192 + r - 64 + 17 * t[4]
+        assert pack(codes, WeightFormat.TERNARY_DENSE).data[1] == expected
+
+
+def test_groups_lie_by_sixteen_rows():
+    values = np.arange(17 * 3, dtype=np.float16).reshape(17, 3)
+    packed = pack_groups(values)
+    assert packed.shape == (2, 3, 16) and packed[1, 2, 0] == values[16, 2] and not packed[1, :, 1:].any()
+    assert np.array_equal(unpack_groups(packed, 17, 3), values)
+    with pytest.raises(OperatorError, match="96 values of 2 groups, 17 rows take 64"):
+        unpack_groups(packed, 17, 2)
 
 
 def test_ternary_padding_is_weight_zero():
@@ -55,6 +102,7 @@ def test_ternary_padding_is_weight_zero():
         (np.full((2, 2), 2, np.int8), WeightFormat.TERNARY, "allowed -1..1"),
         (np.zeros((2, 2), np.int8), WeightFormat.BINARY, "hold zeros"),
         (np.full((2, 2), -128, np.int8), WeightFormat.INT8, "allowed -127..127"),
+        (np.full((2, 2), 2, np.int8), WeightFormat.INT2, "allowed -2..1"),
         (np.zeros((2, 2), np.float32), WeightFormat.INT8, "expected int8"),
         (np.zeros((2, 2), np.int8), WeightFormat.FLOAT32, "not packed"),
     ],

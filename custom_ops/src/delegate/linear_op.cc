@@ -8,21 +8,26 @@ class LinearOperator final : public Operator {
  public:
   LinearOperator(const LinearAttributes& attributes, DelegateState& state)
       : attributes_(attributes), format_(static_cast<WeightFormat>(attributes.weight_format)), state_(state) {
-    if (!is_packed(format_)) throw Fault("attribute weight_format is %d, allowed 1..3", attributes.weight_format);
+    if (!is_packed(format_))
+      throw Fault("attribute weight_format is %d, allowed 1..3 and 5..8", attributes.weight_format);
     expect_range("in_features", attributes.in_features, 1, kMaxWidth);
     expect_range("out_features", attributes.out_features, 1, kMaxRows);
     expect_range("activation", attributes.activation, 0, 2);
     expect_range("has_bias", attributes.has_bias, 0, 1);
     expect_range("has_residual", attributes.has_residual, 0, 1);
+    expect_groups();
   }
 
   void prepare(const Node& node) override {
     const int k = attributes_.in_features, n = attributes_.out_features;
-    node.expect_inputs(3 + attributes_.has_bias + attributes_.has_residual);
+    node.expect_inputs(residual() + attributes_.has_residual);
     node.expect(0, "x", kTfLiteFloat32, {kAnySize, k});
     node.expect_constant_bytes(1, "weights", kTfLiteUInt8, packed_bytes(format_, n, k));
     node.expect_constant(2, "scale", kTfLiteFloat32, {n});
-    if (attributes_.has_bias) node.expect_constant(3, "bias", kTfLiteFloat32, {n});
+    const int groups = group_count(k, attributes_.group_size), blocks = static_cast<int>(round_up(n, kBlockRows) / kBlockRows);
+    if (has_groups()) node.expect_constant(3, "group_scale", kTfLiteFloat16, {blocks, groups, kBlockRows});
+    if (attributes_.has_zero) node.expect_constant(4, "zero", kTfLiteInt8, {blocks, groups, kBlockRows});
+    if (attributes_.has_bias) node.expect_constant(bias(), "bias", kTfLiteFloat32, {n});
     if (attributes_.has_residual) node.expect(residual(), "residual", kTfLiteFloat32, {node.rows(0), n});
     node.resize_output(node.rows(0), n);
   }
@@ -36,18 +41,33 @@ class LinearOperator final : public Operator {
     args.out_features = attributes_.out_features;
     args.weights = node.data<uint8_t>(1);
     args.scale = node.data<float>(2);
-    args.bias = attributes_.has_bias ? node.data<float>(3) : nullptr;
+    args.group_size = attributes_.group_size;
+    args.group_scale = has_groups() ? node.data<uint16_t>(3) : nullptr;
+    args.zero = attributes_.has_zero ? node.data<int8_t>(4) : nullptr;
+    args.bias = attributes_.has_bias ? node.data<float>(bias()) : nullptr;
     args.residual = attributes_.has_residual ? node.data<float>(residual()) : nullptr;
     args.y = node.output_data();
     if (args.rows == 0) return;
-    const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features);
+    const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features, args.group_size);
     const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows);
     const int64_t macs = static_cast<int64_t>(args.rows) * args.in_features * args.out_features;
     state_.pool.share(blocks, macs, [&](int, int first, int last) { state_.kernels.linear(args, x, first, last); });
   }
 
  private:
-  int residual() const { return 3 + attributes_.has_bias; }
+  void expect_groups() const {
+    expect_range("has_zero", attributes_.has_zero, 0, has_groups());
+    if (!has_groups()) return;
+    if (!may_have_groups(format_)) throw Fault("attribute group_size is set, weight_format %d has no groups", attributes_.weight_format);
+    expect_range("group_size", attributes_.group_size, kGroupMultiple, kMaxWidth);
+    if (attributes_.group_size % kGroupMultiple != 0)
+      throw Fault("attribute group_size is %d, no multiple of %d", attributes_.group_size, kGroupMultiple);
+  }
+
+  // Places among the inputs, which follow one another without gaps.
+  bool has_groups() const { return attributes_.group_size != 0; }
+  int bias() const { return 3 + has_groups() + attributes_.has_zero; }
+  int residual() const { return bias() + attributes_.has_bias; }
 
   LinearAttributes attributes_;
   WeightFormat format_;

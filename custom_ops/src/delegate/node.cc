@@ -14,6 +14,8 @@ const char* type_name(int type) {
     case kTfLiteFloat32: return "float32";
     case kTfLiteInt32: return "int32";
     case kTfLiteUInt8: return "uint8";
+    case kTfLiteInt8: return "int8";
+    case kTfLiteFloat16: return "float16";
     default: return "another type";
   }
 }
@@ -81,7 +83,7 @@ void Node::expect(int index, const char* role, int type, std::initializer_list<i
 
 void Node::expect_constant(int index, const char* role, int type, std::initializer_list<int> shape) const {
   expect(index, role, type, shape);
-  int64_t bytes = type == kTfLiteUInt8 ? 1 : 4;
+  int64_t bytes = type == kTfLiteUInt8 || type == kTfLiteInt8 ? 1 : type == kTfLiteFloat16 ? 2 : 4;
   for (const int size : shape) bytes *= size;
   expect_constant_bytes(index, role, type, bytes);
 }

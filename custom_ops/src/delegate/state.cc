@@ -53,19 +53,24 @@ TokenCache& DelegateState::token_cache(int id, int capacity, int width) {
   return token_caches_.emplace(id, std::move(cache)).first->second;
 }
 
-QuantizedRows DelegateState::quantized(const float* x, int rows, int width) {
-  const size_t stride = static_cast<size_t>(round_up(width, kRowPadding));
-  const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(stride * rows), 64));
-  char* memory = static_cast<char*>(quantized_memory.reserve(code_bytes + rows * (sizeof(float) + sizeof(int32_t))));
+QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
   QuantizedRows out{};
+  out.stride = static_cast<size_t>(round_up(width, kRowPadding));
+  out.group_size = group_size;
+  out.groups = group_count(width, group_size);
+  const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(out.stride * rows), 64));
+  const size_t sum_bytes = sizeof(int32_t) * rows * out.groups;
+  char* memory = static_cast<char*>(quantized_memory.reserve(code_bytes + sum_bytes + sizeof(float) * rows));
   out.codes = reinterpret_cast<int8_t*>(memory);
-  out.scale = reinterpret_cast<float*>(memory + code_bytes);
-  out.sum = reinterpret_cast<int32_t*>(out.scale + rows);
-  out.stride = stride;
+  out.sum = reinterpret_cast<int32_t*>(memory + code_bytes);
+  out.scale = reinterpret_cast<float*>(memory + code_bytes + sum_bytes);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
   pool.share(rows, cost, [&](int, int first, int last) {
     const size_t skipped = static_cast<size_t>(first);
-    const QuantizedRows part{out.codes + skipped * stride, out.scale + first, out.sum + first, stride};
+    QuantizedRows part = out;
+    part.codes += skipped * out.stride;
+    part.scale += skipped;
+    part.sum += skipped * out.groups;
     kernels.quantize(x + skipped * width, last - first, width, part);
   });
   return out;

@@ -40,8 +40,8 @@ class DelegateState {
   AttentionCache& attention_cache(int id, const AttentionShape& shape);
   TokenCache& token_cache(int id, int capacity, int width);
 
-  // q(x) of the rows of a Linear, in scratch until the next call.
-  QuantizedRows quantized(const float* x, int rows, int width);
+  // q(x) of the rows of a Linear, in scratch until the next call, with sums of every group (0: the whole row).
+  QuantizedRows quantized(const float* x, int rows, int width, int group_size);
 
   const Kernels& kernels;
   WorkerPool pool;

@@ -11,7 +11,7 @@
 extern "C" {
 
 enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
-enum TfLiteType { kTfLiteFloat32 = 1, kTfLiteInt32 = 2, kTfLiteUInt8 = 3 };
+enum TfLiteType { kTfLiteFloat32 = 1, kTfLiteInt32 = 2, kTfLiteUInt8 = 3, kTfLiteInt8 = 9, kTfLiteFloat16 = 10 };
 constexpr int kTfLiteMmapRo = 1;                // allocation_type of constants
 constexpr int kTfLiteBuiltinCustom = 32;        // builtin_code of custom operators
 constexpr int kTfLiteBuiltinDelegate = 51;      // builtin_code of a delegate's kernel

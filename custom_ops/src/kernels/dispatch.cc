@@ -5,6 +5,9 @@
 #include <string>
 
 #include "kernels.h"
+#ifdef EDGE_VLM_X86_KERNELS
+#include <cpuid.h>
+#endif
 #ifdef EDGE_VLM_ARM_KERNELS
 #include <sys/auxv.h>
 #endif
@@ -31,8 +34,14 @@ struct Candidate {
 };
 
 #ifdef EDGE_VLM_X86_KERNELS
+// CPUID leaf 1; older compilers do not know the name for __builtin_cpu_supports.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 // __builtin_cpu_supports also asks whether the operating system saves the registers.
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");

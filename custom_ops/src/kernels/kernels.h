@@ -23,12 +23,15 @@ namespace edge_vlm {
 enum class Activation : int32_t { kNone = 0, kGeluTanh = 1, kSilu = 2 };
 enum class NormKind : int32_t { kLayer = 1, kRms = 2 };
 
-// Activations as int8: codes (rows, stride), zero behind the real width; scale and sum of codes per row.
+// Activations as int8: codes (rows, stride), zero behind the real width; scale per row; sum of codes (rows, groups), where
+// a group is the whole row if group_size is 0.
 struct QuantizedRows {
   int8_t* codes;
   float* scale;
   int32_t* sum;
   size_t stride;
+  int group_size;
+  int groups;
 };
 
 // y (rows, out_features) = activation((codes W^T) * row scale * scale + bias) + residual
@@ -43,6 +46,10 @@ struct LinearArgs {
   const float* bias;       // (out_features,) or null
   const float* residual;   // (rows, out_features) or null
   float* y;
+  // Where inputs have scales in groups, else 0 and null: float16 scales and zero points (or null), as layout.h has them.
+  int group_size;
+  const uint16_t* group_scale;
+  const int8_t* zero;
 };
 
 struct NormArgs {

@@ -54,6 +54,21 @@ EDGE_VLM_INLINE u32x8 bits_of(f32x8 v) { return (u32x8)v; }
 EDGE_VLM_INLINE f32x8 float_of(u32x8 v) { return (f32x8)v; }
 EDGE_VLM_INLINE f32x8 magnitude(f32x8 v) { return float_of(bits_of(v) & 0x7fffffffu); }
 
+// Eight float16 values, exactly.
+EDGE_VLM_INLINE f32x8 load_halves(const uint16_t* p) {
+#if defined(__F16C__)
+  return (f32x8)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  typedef uint16_t u16x8 __attribute__((vector_size(16)));
+  u16x8 raw;
+  std::memcpy(&raw, p, sizeof raw);
+  const u32x8 bits = __builtin_convertvector(raw, u32x8);
+  // The exponent is moved to that of float32 by a product, which is exact, also for denormal halves.
+  const f32x8 magnitude = float_of((bits & 0x7fffu) << 13) * 5.192296858534828e33f;  // 2^112
+  return float_of(bits_of(magnitude) | (bits & 0x8000u) << 16);
+#endif
+}
+
 // Lane sums and maxima in one fixed order.
 EDGE_VLM_INLINE float sum_lanes(f32x8 v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
