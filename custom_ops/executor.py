@@ -265,6 +265,10 @@ def slice_of(options):
     ]
 
 
+def mean(options):
+    return lambda x, axes: x.mean(axis=tuple(int(axis) for axis in axes), keepdims=bool(options.keepDims))
+
+
 BUILTIN = {
     "FULLY_CONNECTED": fully_connected,
     "ADD": lambda options: np.add,
@@ -275,4 +279,5 @@ BUILTIN = {
     "STRIDED_SLICE": strided_slice,
     "SLICE": slice_of,
     "GELU": gelu,
+    "MEAN": mean,
 }

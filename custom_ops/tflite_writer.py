@@ -225,6 +225,13 @@ class GraphWriter:
         inputs = [x] + [self.constant(f"{name}_{key}", np.array(value, np.int32)) for key, value in bounds.items()]
         return self.builtin("STRIDED_SLICE", inputs, name, (1, self.shapes[x][1]), options)
 
+    def mean_row(self, x: int, name: str = "mean_row") -> int:
+        """(rows, D) -> (1, D): the mean of all rows."""
+        inputs = [x, self.constant(f"{name}_axes", np.array([0], np.int32))]
+        return self.builtin(
+            "MEAN", inputs, name, (1, self.shapes[x][1]), self.schema_options("ReducerOptions", keepDims=True)
+        )
+
     def builtin(self, builtin: str, inputs: Sequence[int], name: str, shape: Shape, options) -> int:
         """Any builtin operator with one float32 output; ``options`` from ``schema_options``."""
         output = self.tensor(name, shape, np.float32)

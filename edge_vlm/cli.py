@@ -15,6 +15,7 @@ from edge_vlm.errors import EdgeVlmError
 COMMANDS = {
     "replay": "caption a recording frame by frame",
     "watch": "caption a video or a live camera",
+    "classify-events": "classify a recording of an event camera",
     "make-bag": "turn a video into a recording, with simulated events",
     "report": "draw a finished run as one picture",
     "doctor": "check this machine and the model bundle",

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("export", "write a bundle of a model without training"),
     "compare": ("compare", "several bundles side by side: memory, tokens/s, perplexity, captions"),
     "train-router": ("train_router", "learn the router and the gate's thresholds for a bundle"),
+    "train-events": ("train_events", "train the event classifier: N-MNIST, rendered gestures, DVS128 Gesture"),
     "sample-bag": ("sample_bag", "render the sample recording"),
 }
 _NOT_INSTALLED = "install what compression needs: pip install 'edge_vlm[offboard]'"

@@ -8,8 +8,7 @@ from offline_compress.export.model_shape import TextShape, VisionShape
 
 def vision_macs(vision: VisionShape, text: TextShape, shallow_layers: int) -> dict[str, int]:
     """The counts of bundle.json's ``vision``: see `edge_vlm.runtime.bundle.VisionInfo`."""
-    width, inner = vision.hidden_size, vision.intermediate_size
-    block = 4 * width * width + 2 * width * inner  # q, k, v, out; fc1, fc2
+    width, block = vision.hidden_size, block_macs(vision)
     embed = vision.patch_values * width
     return {
         "encode_macs_per_token": embed + vision.layers * block,
@@ -17,6 +16,11 @@ def vision_macs(vision: VisionShape, text: TextShape, shallow_layers: int) -> di
         "attention_macs_per_pair": 2 * width,  # one product with a key, one with its value
         "project_macs": vision.image_tokens * width * vision.scale_factor**2 * text.hidden_size,
     }
+
+
+def block_macs(vision: VisionShape) -> int:
+    """The matrices of one vision block for one token: q, k, v, out; fc1, fc2."""
+    return 4 * vision.hidden_size**2 + 2 * vision.hidden_size * vision.intermediate_size
 
 
 def text_macs_per_token(text: TextShape) -> int:

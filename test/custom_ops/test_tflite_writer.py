@@ -22,7 +22,7 @@ def write_builtins(path, rng):
         y = graph.sub(graph.add(y, y), graph.mul(y, graph.constant("bias", bias)))
         rows = graph.gather(y, graph.constant("order", np.array([1, 0, 1, 2], np.int32)))
         pairs = graph.reshape(rows, (2, -1))
-        graph.signature(key, {"x": x}, {"y": y, "last": graph.last_row(y), "pairs": pairs})
+        graph.signature(key, {"x": x}, {"y": y, "last": graph.last_row(y), "mean": graph.mean_row(y), "pairs": pairs})
     writer.save(path)
     return w, bias
 
@@ -38,6 +38,7 @@ def test_builtin_operators_in_runtime_and_executor(operators, tmp_path, rng):
         y = y + y - y * bias
         np.testing.assert_allclose(expected["y"], y, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(expected["last"], y[-1:], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(expected["mean"], y.mean(axis=0, keepdims=True), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(expected["pairs"], y[[1, 0, 1, 2]].reshape(2, -1), rtol=1e-5, atol=1e-5)
         for name in expected:
             assert got[name].shape == expected[name].shape

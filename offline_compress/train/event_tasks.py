@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event benchmarks: for each its classes, model, event frames, gate and training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_vlm.events.surface import SurfaceConfig
+from edge_vlm.sources.dvs_gesture import GESTURES, read_gestures
+from edge_vlm.sources.event_clip import EventClip
+from edge_vlm.sources.nmnist import DIGITS, read_nmnist
+from edge_vlm.sttf import SttfConfig
+from offline_compress.export.model_shape import VisionShape
+from offline_compress.models.gestures import MIRRORED, read_rendered_gestures
+from offline_compress.train.event_batches import Augmentation
+from offline_compress.train.event_frames import FrameRule
+from offline_compress.train.event_training import EventTrainingConfig
+
+
+@dataclass(frozen=True)
+class EventTask:
+    """``clips(path)`` gives the data set's recordings; ``default_path`` is where it is looked for, None where it needs
+    none. ``window_ms``, ``memory_s``, ``sttf``: see `edge_vlm.events.model`."""
+
+    name: str
+    classes: tuple[str, ...]
+    clips: Callable[[Path | None], Iterator[EventClip]]
+    needs_path: bool
+    shape: VisionShape
+    surface: SurfaceConfig
+    window_ms: float
+    memory_s: float
+    sttf: SttfConfig
+    frames: FrameRule
+    augmentation: Augmentation
+    training: EventTrainingConfig
+
+
+def event_gate(budget_tokens: int) -> SttfConfig:
+    """The gate for event frames: they change only where events arrive, so nothing else is ever due.
+
+    No keyframe but the first; tokens over the budget wait. Context debt and age are left out: no token is computed
+    anew unless its own patch changed.
+    """
+    return SttfConfig(
+        budget_tokens=budget_tokens,
+        dilation=0,
+        keyframe_fraction=1.0,
+        context_share=0.0,
+        context_debt_max=1e9,
+        max_age_s=1e6,
+    )
+
+
+def encoder_shape(width: int, layers: int, surface: SurfaceConfig) -> VisionShape:
+    return VisionShape(
+        hidden_size=width, layers=layers, heads=width // 32, intermediate_size=3 * width, image_size=surface.size,
+        patch_size=surface.patch_size, epsilon=1e-6, scale_factor=1,
+    )  # fmt: skip
+
+
+def nmnist_task() -> EventTask:
+    surface = SurfaceConfig(grid=8, patch_size=4, decay_events_per_pixel=1.5)
+    return EventTask(
+        name="nmnist",
+        classes=DIGITS,
+        clips=read_nmnist,
+        needs_path=True,
+        shape=encoder_shape(96, 3, surface),
+        surface=surface,
+        window_ms=10.0,
+        memory_s=0.3,
+        sttf=event_gate(budget_tokens=8),
+        frames=FrameRule(surface, window_ms=10.0, frames=12, first_ms=60.0),
+        augmentation=Augmentation(
+            rotation_rad=0.3, log_scale=0.25, shear=0.3, shift=0.11, elastic=0.06, log_gain=0.2, stale=0.5, dropped=0.5
+        ),
+        training=EventTrainingConfig(steps=3000, batch=128),
+    )
+
+
+def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]], needs_path: bool) -> EventTask:
+    surface = SurfaceConfig(grid=14, patch_size=8, decay_events_per_pixel=2.0)
+    return EventTask(
+        name=name,
+        classes=GESTURES,
+        clips=clips,
+        needs_path=needs_path,
+        shape=encoder_shape(96, 4, surface),
+        surface=surface,
+        window_ms=50.0,
+        memory_s=2.0,
+        sttf=event_gate(budget_tokens=24),
+        frames=FrameRule(surface, window_ms=50.0, frames=10, first_ms=500.0),
+        augmentation=Augmentation(
+            rotation_rad=0.15, log_scale=0.15, shear=0.1, shift=0.08, elastic=0.02, log_gain=0.2, stale=0.5,
+            dropped=0.6, mirrored=MIRRORED, swap_polarity=True,
+        ),
+        training=EventTrainingConfig(steps=2500, batch=64),
+    )  # fmt: skip
+
+
+def event_tasks() -> dict[str, EventTask]:
+    """By name."""
+    tasks = (
+        nmnist_task(),
+        gesture_task("gestures", read_rendered_gestures, needs_path=False),
+        gesture_task("dvs128", read_gestures, needs_path=True),
+    )
+    return {task.name: task for task in tasks}
