@@ -3,7 +3,8 @@
 
 Layout of a file: the flatbuffer first, then every constant at a multiple of 64 bytes (``Buffer.offset``), so that
 the runtime maps the weights and kernels read them in place. Constants given as the same array object are stored
-once, also when several subgraphs use them.
+once, also when several subgraphs use them. A `LazyConstant` is made when the file is written, one after the other,
+so that a model need not fit in memory.
 
     writer = ModelWriter("two tokens in, two out")
     graph = writer.subgraph("encode")
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import flatbuffers
@@ -41,6 +44,33 @@ CUSTOM_VERSION = 1
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class LazyConstant:
+    """A constant whose shape and type are known now and whose values ``make()`` gives later, each time the same."""
+
+    shape: Shape
+    dtype: np.dtype
+    make: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+    def bytes(self) -> np.ndarray:
+        """uint8, flat. Raises OperatorError where ``make`` gives something else than announced."""
+        array = self.make()
+        if array.shape != tuple(self.shape) or array.dtype != self.dtype:
+            raise OperatorError(f"a constant is {array.dtype} {array.shape}, announced was {self.dtype} {self.shape}")
+        return flat_bytes(array)
+
+
+Constant = np.ndarray | LazyConstant
+
+
 class ModelWriter:
     """One .tflite file: subgraphs that share constants."""
 
@@ -51,17 +81,17 @@ class ModelWriter:
         self.model.description = description
         self.model.buffers = [self.schema.BufferT()]  # buffer 0 is "no data" by convention
         self.model.subgraphs, self.model.operatorCodes, self.model.signatureDefs = [], [], []
-        self.constants: list[np.ndarray] = []  # of buffers 1, 2, ...
-        self.buffer_of: dict[int, tuple[int, np.ndarray]] = {}  # by id(); holds the array so that the id stays its
+        self.constants: list[np.ndarray | LazyConstant] = []  # of buffers 1, 2, ...; arrays as flat bytes
+        self.buffer_of: dict[int, tuple[int, Constant]] = {}  # by id(); holds the array so that the id stays its
         self.opcode_of: dict[tuple[int, str | None, int], int] = {}
 
-    def buffer(self, array: np.ndarray) -> int:
+    def buffer(self, array: Constant) -> int:
         """The buffer of a constant; the same array object gives the same buffer. Raises OperatorError if empty."""
         if id(array) in self.buffer_of:
             return self.buffer_of[id(array)][0]
         if array.size == 0:
             raise OperatorError("a constant of a model has no elements", "leave the tensor out")
-        self.constants.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        self.constants.append(array if isinstance(array, LazyConstant) else flat_bytes(array))
         self.model.buffers.append(self.schema.BufferT())
         self.buffer_of[id(array)] = (len(self.constants), array)
         return len(self.constants)
@@ -101,7 +131,7 @@ class ModelWriter:
         file.write(header)
         for offset, constant in zip(offsets, self.constants, strict=True):
             file.write(b"\0" * (offset - file.tell()))
-            file.write(constant.data)
+            file.write((constant.bytes() if isinstance(constant, LazyConstant) else constant).data)
         file.write(b"\0" * (size - file.tell()))
         return size
 
@@ -112,19 +142,23 @@ class ModelWriter:
         """
         buffers = self.model.buffers[1:]
         for buffer, constant in zip(buffers, self.constants, strict=True):
-            buffer.offset, buffer.size = 2, constant.size  # 0 and 1 mean "not external"
+            buffer.offset, buffer.size = 2, constant.nbytes  # 0 and 1 mean "not external"
         position = aligned(len(self.pack()))
         offsets = []
         for buffer, constant in zip(buffers, self.constants, strict=True):
             buffer.offset = position
             offsets.append(position)
-            position = aligned(position + constant.size)
+            position = aligned(position + constant.nbytes)
         return self.pack(), offsets, position
 
     def pack(self) -> bytes:
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(self.model.Pack(builder), file_identifier=FILE_IDENTIFIER)
         return bytes(builder.Output())
+
+
+def flat_bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def aligned(size: int) -> int:
@@ -150,7 +184,7 @@ class GraphWriter:
         self.graph.inputs.append(tensor)
         return tensor
 
-    def constant(self, name: str, array: np.ndarray) -> int:
+    def constant(self, name: str, array: Constant) -> int:
         """A constant; its bytes are shared with every tensor made from the same array object."""
         buffer = self.writer.buffer(array)
         if buffer not in self.constant_of:

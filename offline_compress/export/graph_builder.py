@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from custom_ops.packing import pack
+from custom_ops.packing import pack, packed_bytes
 from custom_ops.spec import (
     Activation,
     Attention,
@@ -25,7 +25,7 @@ from custom_ops.spec import (
     TokenScatter,
     WeightFormat,
 )
-from custom_ops.tflite_writer import GraphWriter, ModelWriter
+from custom_ops.tflite_writer import Constant, GraphWriter, LazyConstant, ModelWriter
 from offline_compress.export.errors import ExportError
 from offline_compress.export.weights import LinearWeights
 
@@ -33,35 +33,39 @@ DYNAMIC = -1  # a number of rows that is known at run time
 
 
 class ModelBuilder:
-    """Collects the graphs of one .tflite and packs every matrix once."""
+    """Collects the graphs of one .tflite. Every matrix is packed once, while the file is written."""
 
     def __init__(self, description: str) -> None:
         self.writer = ModelWriter(description)
-        self.packed: dict[
-            int, tuple[LinearWeights, list[np.ndarray]]
-        ] = {}  # by id(); the weights are held, so it stays
+        self.packed: dict[int, tuple[LinearWeights, list[Constant]]] = {}  # by id(); the weights are held, so it stays
 
     def graph(self, signature: str) -> GraphBuilder:
         return GraphBuilder(self, self.writer.subgraph(signature))
 
-    def pack(self, weights: LinearWeights) -> list[np.ndarray]:
-        """The constants of a Linear: packed codes, scale, those of its groups, bias. The same objects for the same
-        weights."""
+    def pack(self, weights: LinearWeights) -> list[Constant]:
+        """The constants of a Linear: codes (packed, or float32 (N, K)), scale, those of its groups, bias. The same
+        objects for the same weights."""
         if id(weights) not in self.packed:
-            constants = [pack(weights.codes, weights.format).data, weights.scale]
+            constants = [packed_later(weights), weights.scale]
             constants += [] if weights.groups is None else weights.groups.packed()
             constants += [] if weights.bias is None else [weights.bias]
             self.packed[id(weights)] = (weights, constants)
         return self.packed[id(weights)][1]
 
-    def table(self, weights: LinearWeights) -> list[np.ndarray]:
-        """The constants of an Embedding: codes as for a Linear, or float32 (N, K), and scale."""
-        if weights.format == WeightFormat.FLOAT32:
-            return [weights.codes, weights.scale]
+    def table(self, weights: LinearWeights) -> list[Constant]:
+        """The constants of an Embedding: codes as for a Linear, and scale."""
         return self.pack(weights)[:2]
 
     def save(self, path: Path) -> None:
         self.writer.save(path)
+
+
+def packed_later(weights: LinearWeights) -> LazyConstant:
+    shape = (weights.out_features, weights.in_features)
+    if weights.format == WeightFormat.FLOAT32:
+        return LazyConstant(shape, np.float32, lambda: weights.codes)
+    size = packed_bytes(weights.format, *shape)
+    return LazyConstant((size,), np.uint8, lambda: pack(weights.codes, weights.format).data)
 
 
 class GraphBuilder:
@@ -79,7 +83,7 @@ class GraphBuilder:
         """Close the graph as the signature of its name."""
         self.writer.signature(self.writer.graph.name, self.inputs, outputs)
 
-    def constant(self, array: np.ndarray, name: str = "constant") -> int:
+    def constant(self, array: Constant, name: str = "constant") -> int:
         return self.writer.constant(name, array)
 
     def linear(
@@ -106,7 +110,7 @@ class GraphBuilder:
 
     def float_linear(self, x: int, weights: LinearWeights, activation: Activation, residual: int | None) -> int:
         bias = None if weights.bias is None else self.constant(weights.bias)
-        y = self.writer.fully_connected(x, self.constant(weights.codes), bias)
+        y = self.writer.fully_connected(x, self.constant(self.model.pack(weights)[0]), bias)
         if activation == Activation.GELU_TANH:
             options = self.writer.schema_options("GeluOptions", approximate=True)
             y = self.writer.builtin("GELU", [y], "gelu", self.writer.shapes[y], options)

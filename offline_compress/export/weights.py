@@ -7,15 +7,17 @@ Modules are named as in the Hugging Face checkpoint, for instance
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from custom_ops.packing import LIMITS, Groups
 from custom_ops.spec import GROUP_MULTIPLE, GROUPED, WeightFormat
-from offline_compress.export.checkpoint import COPY_AGAIN, read_config, read_tensors
+from offline_compress.export.checkpoint import COPY_AGAIN, Checkpoint
 from offline_compress.export.errors import CheckpointError, ExportError
 
 VISION = "model.vision_model"
@@ -135,6 +137,52 @@ def stacked_groups(parts: Sequence[Groups]) -> Groups:
 
 
 @dataclass(frozen=True)
+class StoredFloat:
+    """A float matrix that stays on disk, in the place of a `LinearWeights`: ``read() -> float32 (N, K)`` anew at
+    each use of its codes."""
+
+    out_features: int
+    in_features: int
+    bias: np.ndarray | None
+    read: Callable[[], np.ndarray]
+    format = WeightFormat.FLOAT32
+    groups = None
+
+    @staticmethod
+    def of_checkpoint(checkpoint: Checkpoint, name: str) -> StoredFloat:
+        """``name.weight``; a patch convolution is a matrix over its patches, a tied head may bear the other name."""
+        name = EMBED_TOKENS if name == HEAD and f"{HEAD}.weight" not in checkpoint else name
+        rows, *columns = checkpoint.shape(f"{name}.weight")
+        bias = checkpoint.get(f"{name}.bias")
+        return StoredFloat(rows, prod(columns), bias, lambda: checkpoint[f"{name}.weight"].reshape(rows, -1))
+
+    @property
+    def codes(self) -> np.ndarray:
+        return self.read()
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        return np.ones(self.out_features, np.float32)
+
+    def dequantised(self) -> np.ndarray:
+        """float32 (N, K)."""
+        return self.read()
+
+    def stacked_on(self, others: Iterable[StoredFloat | LinearWeights]) -> StoredFloat:
+        """As `LinearWeights.stacked_on`, still on disk."""
+        parts = [self, *others]
+        if any(part.format != self.format for part in parts):
+            raise ExportError("matrices of one operator have different formats", "give them one format in the plan")
+        biases = [np.zeros(part.out_features, np.float32) if part.bias is None else part.bias for part in parts]
+        return StoredFloat(
+            sum(part.out_features for part in parts),
+            self.in_features,
+            None if all(part.bias is None for part in parts) else np.concatenate(biases),
+            lambda: np.concatenate([part.codes for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class ModelWeights:
     """A whole model.
 
@@ -144,14 +192,24 @@ class ModelWeights:
     """
 
     config: dict
-    linears: Mapping[str, LinearWeights]
+    linears: Mapping[str, LinearWeights | StoredFloat]
     tensors: Mapping[str, np.ndarray]
 
     @classmethod
     def from_hf_folder(cls, folder: Path | str) -> ModelWeights:
-        """All float, as trained. Raises CheckpointError where files or tensors are missing."""
-        config, tensors = read_config(Path(folder)), read_tensors(Path(folder))
-        return cls.from_tensors(config, tensors, str(folder))
+        """All float, as trained; matrices stay on disk. Raises CheckpointError where files or tensors are missing, of
+        an unknown architecture, or of other shapes than config.json says."""
+        from offline_compress.models.families import open_checkpoint  # families are built on this module
+
+        checkpoint = open_checkpoint(folder)
+        names = linear_names(checkpoint.config, is_tied(checkpoint.config, checkpoint))
+        linears = {name: StoredFloat.of_checkpoint(checkpoint, name) for name in names}
+        owned = tuple(f"{name}." for name in (*linears, EMBED_TOKENS))
+        tensors = {name: checkpoint[name] for name in checkpoint if not name.startswith(owned)}
+        for name, value in tensors.items():
+            if not np.isfinite(value).all():
+                raise CheckpointError(f"{checkpoint.tensors[name].path}: {name} holds NaN or infinity", COPY_AGAIN)
+        return cls(checkpoint.config, linears, tensors)
 
     @classmethod
     def from_tensors(cls, config: dict, tensors: Mapping[str, np.ndarray], where: str) -> ModelWeights:

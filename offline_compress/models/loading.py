@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from edge_vlm.errors import InputError
-from offline_compress.export.checkpoint import COPY_AGAIN, read_config, read_json_object, shard_paths
+from offline_compress.export.checkpoint import COPY_AGAIN, read_json_object
 from offline_compress.export.errors import CheckpointError
-from offline_compress.export.model_shape import MODEL_TYPES, read_vision_shape
+from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import QUESTION, Prompt
+from offline_compress.models.families import open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,7 @@ def load_vlm(folder: Path | str, question: str = QUESTION) -> LoadedVlm:
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
     folder = Path(folder)
-    config = read_config(folder)
-    if config.get("model_type") not in MODEL_TYPES:
-        raise CheckpointError(
-            f"{folder / 'config.json'}: model_type {config.get('model_type')!r}",
-            f"give one of {', '.join(MODEL_TYPES)}",
-        )
-    shard_paths(folder)
+    config = open_checkpoint(folder).config
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder / 'tokenizer.json'}: no such file", COPY_AGAIN)
     try:

@@ -8,7 +8,7 @@ from custom_ops.errors import OperatorError
 from custom_ops.executor import NumpyInterpreter
 from custom_ops.packing import pack
 from custom_ops.spec import Attention, Linear, Norm, NormKind, SwiGlu, WeightFormat
-from custom_ops.tflite_writer import ModelWriter
+from custom_ops.tflite_writer import LazyConstant, ModelWriter
 
 
 def write_builtins(path, rng):
@@ -54,6 +54,27 @@ def test_constants_are_aligned_and_shared(tmp_path):
         graph.signature(key, {"x": x}, {"y": graph.mul(x, graph.constant("big", shared))})
     assert shared.nbytes < writer.save(tmp_path / "m.tflite") < shared.nbytes + 4096
     assert all(buffer.offset % 64 == 0 for buffer in writer.model.buffers[1:])
+
+
+def test_lazy_constants_are_made_while_writing_and_give_the_same_file(tmp_path):
+    values, made = np.arange(12, dtype=np.float32).reshape(3, 4), []
+
+    def make():
+        made.append(1)
+        return values
+
+    for name, constant in (("eager", values), ("lazy", LazyConstant((3, 4), np.float32, make))):
+        writer = ModelWriter("m")
+        graph = writer.subgraph("a")
+        x = graph.input("x", (-1, 4))
+        graph.signature("a", {"x": x}, {"y": graph.fully_connected(x, graph.constant("w", constant))})
+        assert not made
+        writer.save(tmp_path / name)
+    assert made and (tmp_path / "lazy").read_bytes() == (tmp_path / "eager").read_bytes()
+    writer.constants[0] = LazyConstant((4, 3), np.float32, make)
+    with pytest.raises(OperatorError, match=r"a constant is float32 \(3, 4\), announced was"):
+        writer.save(tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

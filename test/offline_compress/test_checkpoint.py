@@ -17,10 +17,11 @@ from custom_ops.spec import WeightFormat
 from edge_vlm.errors import OutputError
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.commands import export as export_command
+from offline_compress.export.checkpoint import Checkpoint
 from offline_compress.export.errors import CheckpointError, ExportError
 from offline_compress.export.model_shape import read_text_shape, read_vision_shape
 from offline_compress.export.prompt import Prompt, read_special_tokens
-from offline_compress.export.weights import HEAD, LinearWeights, ModelWeights
+from offline_compress.export.weights import HEAD, LinearWeights, ModelWeights, StoredFloat
 
 QUERY = "model.text_model.layers.0.self_attn.q_proj"
 
@@ -36,13 +37,8 @@ def test_every_float_type_is_read(tmp_path: Path, dtype: str, tolerance: float):
 
 
 def test_shards_are_put_together(tmp_path: Path):
-    folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
-    (folder / "model.safetensors").unlink()
-    halves = {"a.safetensors": dict(list(tensors.items())[:20]), "b.safetensors": dict(list(tensors.items())[20:])}
-    index = {"weight_map": {name: shard for shard, half in halves.items() for name in half}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    for shard, half in halves.items():
-        write_safetensors(folder / shard, half)
+    folder = write_hf_folder(tmp_path / "hf")
+    index = sharded(folder, random_tensors())
     assert ModelWeights.from_hf_folder(folder).linears.keys() == random_weights().linears.keys()
     index["weight_map"]["x"] = "../../secret.safetensors"
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -57,6 +53,98 @@ def test_a_truncated_file_is_named(tmp_path: Path, kept: int):
     (folder / "model.safetensors").write_bytes(data[:kept])
     with pytest.raises(CheckpointError, match="model.safetensors"):
         ModelWeights.from_hf_folder(folder)
+
+
+def sharded(folder: Path, tensors: dict[str, np.ndarray]) -> dict:
+    """The folder's weights as two files with an index, which is returned."""
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    middle = len(tensors) // 2
+    halves = {
+        "a.safetensors": dict(list(tensors.items())[:middle]),
+        "b.safetensors": dict(list(tensors.items())[middle:]),
+    }
+    for shard, half in halves.items():
+        write_safetensors(folder / shard, half)
+    index = {"weight_map": {name: shard for shard, half in halves.items() for name in half}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return index
+
+
+def test_incomplete_shards_are_named_before_anything_is_read(tmp_path: Path):
+    folder = write_hf_folder(tmp_path / "hf")
+    index = sharded(folder, random_tensors())
+    data = (folder / "b.safetensors").read_bytes()
+    (folder / "b.safetensors").write_bytes(data[:-10])
+    with pytest.raises(CheckpointError, match=r"b.safetensors: the data of .* is cut off, 10 bytes are missing"):
+        Checkpoint.open(folder)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b.safetensors: missing; .* lists 2 files"):
+        Checkpoint.open(folder)
+    (folder / "b.safetensors").write_bytes(data)
+    index["weight_map"]["lm_tail.weight"] = "b.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="b.safetensors: holds no lm_tail.weight"):
+        Checkpoint.open(folder)
+
+
+def test_pickles_are_not_read(tmp_path: Path):
+    folder = write_hf_folder(tmp_path / "hf")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pytorch_model.bin is a pickle") as caught:
+        ModelWeights.from_hf_folder(folder)
+    assert "safe_serialization" in caught.value.remedy
+
+
+def test_a_model_that_is_quantised_already_is_refused(tmp_path: Path):
+    folder = write_hf_folder(tmp_path / "hf")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "quantization_config": {"quant_method": "awq"}}))
+    with pytest.raises(CheckpointError, match=r"quantised already \(awq\)") as caught:
+        ModelWeights.from_hf_folder(folder)
+    assert "float model" in caught.value.remedy
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    header = json.dumps({f"{QUERY}.weight": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+    with pytest.raises(CheckpointError, match=f"{QUERY}.weight is stored as U8: quantised already"):
+        ModelWeights.from_hf_folder(folder)
+
+
+def test_shapes_and_architectures_that_do_not_fit_are_named(tmp_path: Path):
+    folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
+    tensors[f"{QUERY}.weight"] = tensors[f"{QUERY}.weight"][:-1]
+    write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(CheckpointError, match=rf"{QUERY}.weight has shape \(59, 42\), config.json says \(60, 42\)"):
+        ModelWeights.from_hf_folder(folder)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": "llava"}))
+    with pytest.raises(CheckpointError, match="config.json: unknown architecture, model_type 'llava'") as caught:
+        ModelWeights.from_hf_folder(folder)
+    assert "smolvlm or idefics3" in caught.value.remedy
+
+
+def test_a_norm_that_is_not_finite_is_named(tmp_path: Path):
+    folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
+    tensors["model.text_model.norm.weight"][3] = np.nan
+    write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(CheckpointError, match="model.safetensors: model.text_model.norm.weight holds NaN"):
+        ModelWeights.from_hf_folder(folder)
+
+
+@pytest.mark.parametrize("model_type", ["smolvlm", "idefics3"])
+def test_sharded_halves_in_bfloat16_give_the_bundle_of_the_whole(tmp_path: Path, model_type: str):
+    """Tied tables under either name, matrices read one by one."""
+    folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": model_type}))
+    rounded = {name: (value.view(np.uint32) & 0xFFFF0000).view(np.float32) for name, value in tensors.items()}
+    rounded[f"{HEAD}.weight"] = rounded.pop("model.text_model.embed_tokens.weight")
+    sharded(folder, rounded)
+    write_safetensors(folder / "a.safetensors", dict(list(rounded.items())[: len(rounded) // 2]), "BF16")
+    weights = ModelWeights.from_hf_folder(folder)
+    assert isinstance(weights.linears[QUERY], StoredFloat) and weights.tied
+    stored = write_bundle(tmp_path / "stored", weights)
+    held = write_bundle(
+        tmp_path / "held", ModelWeights.from_tensors({**CONFIG, "model_type": model_type}, rounded, "x")
+    )
+    for name in ("vision.tflite", "text.tflite"):
+        assert (stored / name).read_bytes() == (held / name).read_bytes()
 
 
 def test_missing_parts_are_named(tmp_path: Path):

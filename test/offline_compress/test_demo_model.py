@@ -125,7 +125,7 @@ def damaged(folder, tmp_path, change):
         (lambda f: (f / "config.json").write_text("{"), "config.json: not valid JSON"),
         (lambda f: (f / "config.json").write_text('{"model_type": "llava"}'), "llava"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 100), "cannot be loaded"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 100), "model.safetensors: truncated"),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be loaded"),
         (lambda f: (f / "preprocessor_config.json").write_text('{"image_std": [0, 1, 1]}'), "image_std"),
