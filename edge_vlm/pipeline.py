@@ -7,7 +7,6 @@ branches. Nothing here depends on wall-clock time but the durations that are rep
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +29,7 @@ __all__ = ["CaptionPipeline", "PipelineConfig", "PipelineCounters"]
 class ImageEncoder(Protocol):
     """What the pipeline needs of ``edge_vlm.runtime.VisionEncoder``."""
 
-    def resize(self, image: np.ndarray) -> np.ndarray: ...
+    def resize(self, image: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray: ...
 
     def patchify(self, resized: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray: ...
 
@@ -39,6 +38,8 @@ class ImageEncoder(Protocol):
 
 class CaptionDecoder(Protocol):
     """What the pipeline needs of ``edge_vlm.runtime.TextDecoder``."""
+
+    def reset(self) -> None: ...
 
     def generate(self, image_features: np.ndarray, question: str | None, max_new_tokens: int | None): ...
 
@@ -139,16 +140,13 @@ class CaptionPipeline:
         self._check(observation)
         reset_reason = self._reset_where_needed(observation)
         self._meter.begin()
-        with clock.stage("resize"):
-            resized = self._encoder.resize(observation.frame.image)
         glance, plan = None, self._everything
         if not self.config.recomputes_everything:
             with clock.stage("change"):
-                glance = self._watch.look(resized, observation.events, self._state)
+                glance = self._watch.look(observation.frame.image, observation.events, self._state)
             with clock.stage("route"):
                 plan = self._plan(glance, observation.stamp_ns)
-        with clock.stage("encode"):
-            macs = self._encode(resized, glance, plan, observation.stamp_ns)
+        macs = self._encode(observation, glance, plan, clock)
         refreshed, caption_reason = self._caption_if_due(observation.stamp_ns, clock)
         total_ms = clock.total_ms()
         energy = self._meter.end()
@@ -209,26 +207,33 @@ class CaptionPipeline:
 
     def _plan(self, glance: Glance, stamp_ns: int) -> _Plan:
         decision = self._gate.decide(glance.scores, self._state, stamp_ns)
-        route = self._routes.choose(decision, self._features(glance, decision), self._state.valid)
+        asks = self._routes.asks_router(decision, self._state.valid)
+        features = self._features(glance, decision) if asks else None
+        route = self._routes.choose(decision, features, self._state.valid)
         return _Plan(decision, route, self._routes.tokens(route.branch, decision))
 
     def _features(self, glance: Glance, decision: GateDecision) -> SceneFeatures:
         confidence = 1.0 if self._caption is None else self._caption.score
         return scene_features(glance, decision, self._state, confidence)
 
-    def _encode(self, resized: np.ndarray, glance: Glance | None, plan: _Plan, stamp_ns: int) -> int:
+    def _encode(self, observation: Observation, glance: Glance | None, plan: _Plan, clock: StageClock) -> int:
         """Runs the branch, refreshes what it computed, and returns its multiply-accumulates."""
-        shallow = plan.route.branch == "shallow"
-        macs = 0
+        state, shallow, macs = self._state, plan.route.branch == "shallow", 0
         if plan.compute.any():
-            macs = self._run_encoder(resized, plan.compute, shallow)
+            positions = np.flatnonzero(plan.compute).astype(np.int32)
+            with clock.stage("resize"):
+                some = None if len(positions) == state.tokens else positions
+                resized = self._encoder.resize(observation.frame.image, some)
+            with clock.stage("encode"):
+                state.features = self._run_encoder(resized, positions, shallow)
             if glance is not None:
-                self._state.refresh(plan.compute, glance.descriptors, glance.light, stamp_ns, shallow)
-        self._state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute)
+                state.refresh(plan.compute, glance.descriptors, glance.light, observation.stamp_ns, shallow)
+            state.measure_distance()
+            macs = self.bundle.vision.encoder_macs(len(positions), shallow)
+        state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute)
         return macs
 
-    def _run_encoder(self, resized: np.ndarray, compute: np.ndarray, shallow: bool) -> int:
-        positions = np.flatnonzero(compute).astype(np.int32)
+    def _run_encoder(self, resized: np.ndarray, positions: np.ndarray, shallow: bool) -> np.ndarray:
         try:
             features = self._encoder.encode(self._encoder.patchify(resized, positions), positions, shallow)
             if not np.isfinite(features).all():
@@ -236,25 +241,27 @@ class CaptionPipeline:
         except Exception:
             self.reset("encoder failed")  # its caches may be half written
             raise
-        self._state.features = features
-        return self.bundle.vision.encoder_macs(len(positions), shallow)
+        return features
 
     def _caption_if_due(self, stamp_ns: int, clock: StageClock) -> tuple[bool, str]:
         state = self._state
         if self.config.recomputes_everything or self._caption_wanted:
             due, reason = True, self._caption_wanted or "reuse is off"
+        elif self._caption is None:
+            due, reason = True, "first caption"
         else:
-            age_s = math.inf if self._caption is None else (stamp_ns - self._caption.stamp_ns) * 1e-9
-            described = None if self._caption is None else state.caption_features
+            age_s = (stamp_ns - self._caption.stamp_ns) * 1e-9
             settled = state.quiet_frames >= self._gate.config.settle_frames
-            due, reason = self._captions.reason_to_refresh(state.features, described, age_s, settled)
+            due, reason = self._captions.reason_to_refresh(state.caption_distance, age_s, settled)
         if not due:
             return False, reason
+        if self.config.recomputes_everything:
+            self._decoder.reset()
         generation = self._decoder.generate(state.features, self._question, self.config.max_new_tokens)
         clock.add("prefill", generation.prefill_ms)
         clock.add("decode", generation.decode_ms)
         self._caption = Caption(generation.text, generation.score, len(generation.token_ids), stamp_ns)
-        state.caption_features = state.features.copy()
+        state.describe()
         self._caption_wanted = ""
         return True, reason
 

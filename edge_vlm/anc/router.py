@@ -149,7 +149,13 @@ class RoutePolicy:
         self.hysteresis.reset()
         self.skipped_frames = 0
 
-    def choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
+    def asks_router(self, decision: GateDecision, caches_valid: bool) -> bool:
+        """Whether the rules leave a choice to the router, which then needs to see the scene's features."""
+        ruled = not caches_valid or decision.keyframe or decision.deep_only or not decision.active.any()
+        return not ruled and self.override is None and self.router is not None
+
+    def choose(self, decision: GateDecision, features: SceneFeatures | None, caches_valid: bool) -> Route:
+        """``features`` may be None where `asks_router` is false."""
         route = self._choose(decision, features, caches_valid)
         if self.whole_frames and route.branch == "sparse":
             route = Route("full", route.reason)
@@ -165,7 +171,7 @@ class RoutePolicy:
             return np.ones_like(decision.active)
         return decision.active
 
-    def _choose(self, decision: GateDecision, features: SceneFeatures, caches_valid: bool) -> Route:
+    def _choose(self, decision: GateDecision, features: SceneFeatures | None, caches_valid: bool) -> Route:
         if not caches_valid:
             return Route("full", decision.reason)
         if self.override is not None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import cv2
 import numpy as np
 
@@ -23,6 +25,36 @@ def squash(image_rgb: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image_rgb), (size, size), interpolation=method)
 
 
+def squash_patches(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray) -> np.ndarray:
+    """As `squash`, but only the patches of these token indices are to be relied on; the rest may be black.
+
+    Averages areas of the smallest rectangle around them that begins and ends between two pixels of the camera, so that
+    the pixels are those of `squash`. Raises InputError.
+    """
+    check_image(image_rgb)
+    (height, width), size = image_rgb.shape[:2], info.size
+    if len(positions) == 0 or height <= size or width <= size:
+        return squash(image_rgb, size)
+    rows, columns = np.divmod(positions, size // info.patch_size)
+    top, bottom = _whole_pixels(rows, info, height)
+    left, right = _whole_pixels(columns, info, width)
+    crop = image_rgb[top * height // size : bottom * height // size, left * width // size : right * width // size]
+    squashed = np.zeros((size, size, 3), np.uint8)
+    squashed[top:bottom, left:right] = cv2.resize(
+        np.ascontiguousarray(crop), (right - left, bottom - top), interpolation=cv2.INTER_AREA
+    )
+    return squashed
+
+
+def _whole_pixels(indices: np.ndarray, info: ImageInfo, length: int) -> tuple[int, int]:
+    """Begin and end, in squashed pixels, of the patches along one side of ``length`` camera pixels, widened to where
+    squashed and camera pixels begin together."""
+    step = info.size // gcd(info.size, length)
+    begin = int(indices.min()) * info.patch_size // step * step
+    end = -(-(int(indices.max()) + 1) * info.patch_size // step) * step
+    return begin, end
+
+
 def patchify(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray | None = None) -> np.ndarray:
     """uint8 (size, size, 3) -> float32 (N, 3 P P): normalised patches, row by row, values in channel, y, x order.
 
@@ -30,9 +62,13 @@ def patchify(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray | Non
     """
     size, patch = info.size, info.patch_size
     grid = size // patch
-    pixels = image_rgb.reshape(grid, patch, grid, patch, 3).transpose(0, 2, 4, 1, 3)  # (row, column, channel, y, x)
-    pixels = pixels.reshape(grid * grid, 3, patch * patch)
-    values = (pixels if positions is None else pixels[positions]).astype(np.float32)
+    planes = np.stack(cv2.split(image_rgb)).reshape(3, grid, patch, grid, patch)  # (channel, row, y, column, x)
+    pixels = planes.transpose(1, 3, 0, 2, 4)  # (row, column, channel, y, x)
+    if positions is None:
+        values = pixels.astype(np.float32, order="C")
+    else:
+        values = pixels[np.divmod(positions, grid)].astype(np.float32)
+    values = values.reshape(-1, 3, patch * patch)
     mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
     values *= (1 / (255 * std))[:, None]  # (x / 255 - mean) / std in two passes
     values -= (mean / std)[:, None]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,13 +16,17 @@ from edge_vlm.runtime.tokenizer import CaptionTokenizer
 
 @dataclass(frozen=True)
 class Generation:
-    """A caption. ``token_ids`` and ``token_probabilities`` leave the end marker out; ``finished``: it came."""
+    """A caption. ``token_ids`` and ``token_probabilities`` leave the end marker out; ``finished``: it came.
+
+    ``prefilled_tokens`` of the ``prompt_tokens`` were computed, the others' K,V were there from the call before.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     token_probabilities: tuple[float, ...]
     finished: bool
     prompt_tokens: int
+    prefilled_tokens: int
     prefill_ms: float
     decode_ms: float
 
@@ -34,8 +38,24 @@ class Generation:
         return float(np.exp(np.mean(np.log(np.maximum(self.token_probabilities, 1e-30)))))
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the graph's KV cache holds: a prompt, the image features it was computed with (a copy), the logits (V,) of
+    its last token, and the caption that followed, which is the next one's draft."""
+
+    prompt: np.ndarray
+    image_features: np.ndarray
+    logits: np.ndarray
+    caption: tuple[int, ...] = ()
+
+
 class TextDecoder:
-    """Greedy decoding against the graph's own KV cache, which every call fills anew."""
+    """Greedy decoding against the graph's own KV cache.
+
+    Two things are kept from call to call, and neither changes a bit of the result (NumPy: but for rounding). Prompt tokens before the first image
+    token whose features differ keep their K,V (attention is causal). The caption of the call before is the draft of
+    the next: all of its tokens run at once, and single steps begin where greedy decoding leaves it.
+    """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, engine: str | None = None) -> None:
         """As `VisionEncoder`. Raises BundleError or OperatorError where tokenizer or graph cannot run."""
@@ -45,10 +65,15 @@ class TextDecoder:
         for name in ("prefill", "score", "decode"):
             if name not in self.graph.signatures:
                 raise BundleError(f"{bundle.file(TEXT_FILE)}: no signature {name}", EXPORT_AGAIN)
+        self.held: Held | None = None
+
+    def reset(self) -> None:
+        """Forget prompt and caption of the call before: the next call computes everything."""
+        self.held = None
 
     def close(self) -> None:
         """Free the graph and its caches; the decoder is of no use afterwards."""
-        self.graph = None
+        self.graph = self.held = None
 
     def generate(
         self, image_features: np.ndarray, question: str | None = None, max_new_tokens: int | None = None
@@ -56,35 +81,66 @@ class TextDecoder:
         """Caption of ``image_features`` (I, D). Raises InputError where the question cannot be asked."""
         start = time.perf_counter()
         prompt = self.tokenizer.prompt(question)
-        logits = self.run("prefill", prompt, 0, image_features)[-1]
+        held, prefilled_tokens = self.prefill(prompt, image_features)
         prefilled = time.perf_counter()
         limit = self.info.generation.max_new_tokens if max_new_tokens is None else max_new_tokens
         room = self.info.text.context_length - len(prompt)
-        token_ids, probabilities, finished = self.decode_greedily(logits, len(prompt), min(limit, room))
+        token_ids, probabilities, finished = self.decode_greedily(held, min(limit, room))
         done = time.perf_counter()
+        self.held = replace(held, caption=tuple(token_ids))
         return Generation(
             text=self.tokenizer.decode(token_ids),
             token_ids=tuple(token_ids),
             token_probabilities=tuple(probabilities),
             finished=finished,
             prompt_tokens=len(prompt),
+            prefilled_tokens=prefilled_tokens,
             prefill_ms=1e3 * (prefilled - start),
             decode_ms=1e3 * (done - prefilled),
         )
 
-    def decode_greedily(self, logits: np.ndarray, position: int, limit: int) -> tuple[list[int], list[float], bool]:
-        """From the logits (V,) of the last prompt token to the end marker, or ``limit`` tokens."""
+    def prefill(self, prompt: np.ndarray, image_features: np.ndarray) -> tuple[Held, int]:
+        """Fill the KV cache from the first token on that differs from what is held; how many tokens that took."""
+        held, self.held = self.held, None  # until the graph has run to its end
+        begin, image_begin = self.first_difference(held, prompt, image_features)
+        if begin == len(prompt):
+            return held, 0
+        logits = self.run("prefill", prompt[begin:], begin, image_features[image_begin:])[-1]
+        caption = held.caption if held is not None else ()
+        return Held(prompt, np.array(image_features), logits, caption), len(prompt) - begin
+
+    def first_difference(self, held: Held | None, prompt: np.ndarray, image_features: np.ndarray) -> tuple[int, int]:
+        """Index of the first prompt token to compute, and of the first image token from there on."""
+        same_shape = held is not None and held.image_features.shape == image_features.shape
+        if not same_shape or not np.array_equal(held.prompt, prompt):
+            return 0, 0
+        differs = (held.image_features != image_features).any(axis=1)
+        if not differs.any():
+            return len(prompt), len(image_features)
+        image = int(np.argmax(differs))
+        return int(np.flatnonzero(prompt == self.info.text.image_token_id)[image]), image
+
+    def decode_greedily(self, held: Held, limit: int) -> tuple[list[int], list[float], bool]:
+        """From the prompt to the end marker, or ``limit`` tokens: ids, probabilities, and whether the end marker came.
+
+        While the tokens are those of the draft, the logits after them are there already.
+        """
+        draft, position, logits = held.caption[:limit], len(held.prompt), held.logits
+        follows = bool(draft) and int(np.argmax(logits)) == draft[0]
+        after_draft = self.run("decode", np.array(draft, np.int32), position) if follows else ()
         token_ids: list[int] = []
         probabilities: list[float] = []
         while len(token_ids) < limit:
             token = int(np.argmax(logits))
             if token == self.info.text.eos_token_id:
                 return token_ids, probabilities, True
+            count = len(token_ids)
             token_ids.append(token)
             probabilities.append(float(np.exp(log_probabilities(logits)[token])))
-            if len(token_ids) < limit:
-                logits = self.run("decode", np.array([token], np.int32), position)[-1]
-                position += 1
+            if count + 1 < limit:
+                follows = follows and count < len(draft) and token == draft[count]
+                one = np.array([token], np.int32)
+                logits = after_draft[count] if follows else self.run("decode", one, position + count)[-1]
         return token_ids, probabilities, False
 
     def score(self, image_features: np.ndarray, text: str, question: str | None = None) -> np.ndarray:
@@ -97,6 +153,7 @@ class TextDecoder:
         if len(prompt) + len(caption) > self.info.text.context_length:
             raise InputError(f"a text of {len(caption)} tokens does not fit the context", "score a shorter text")
         token_ids = np.concatenate([prompt, np.array(caption, np.int32)])[:-1]
+        self.reset()  # the caption is written over what is held
         logits = self.run("score", token_ids, 0, image_features)[len(prompt) - 1 :]  # row t predicts token t + 1
         return log_probabilities(logits)[np.arange(len(caption)), caption]
 

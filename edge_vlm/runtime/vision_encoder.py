@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_vlm.errors import BundleError
 from edge_vlm.runtime.bundle import EXPORT_AGAIN, VISION_FILE, Bundle
-from edge_vlm.runtime.image import patchify, squash
+from edge_vlm.runtime.image import patchify, squash, squash_patches
 from edge_vlm.runtime.interpreter import open_graph
 
 
@@ -44,9 +44,12 @@ class VisionEncoder:
         """uint8 (height, width, 3) -> patches float32 (N, 3 P P). Raises InputError."""
         return self.patchify(self.resize(image_rgb))
 
-    def resize(self, image_rgb: np.ndarray) -> np.ndarray:
-        """uint8 (height, width, 3) -> uint8 (size, size, 3). Raises InputError."""
-        return squash(image_rgb, self.info.image.size)
+    def resize(self, image_rgb: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (height, width, 3) -> uint8 (size, size, 3), right at least in the patches of ``positions`` (default:
+        all). Raises InputError."""
+        if positions is None:
+            return squash(image_rgb, self.info.image.size)
+        return squash_patches(image_rgb, self.info.image, positions)
 
     def patchify(self, resized: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
         """uint8 (size, size, 3) -> normalised patches float32 (N, 3 P P), or (A, 3 P P) of ``positions`` alone."""

@@ -35,8 +35,8 @@ class SttfConfig:
     scene_distance: relative distance of the fused scene embedding (see ``fusion``) that asks for a new caption.
     """
 
-    threshold_on: float = 3.0
-    threshold_off: float = 2.0
+    threshold_on: float = 6.0
+    threshold_off: float = 4.0
     noise_min_levels: float = 0.8
     noise_max_levels: float = 3.0
     noise_window_frames: int = 31
@@ -45,7 +45,7 @@ class SttfConfig:
     event_on_per_pixel: float = 0.06
     max_age_s: float = 10.0
     age_batch_fraction: float = 0.25
-    dilation: int = 4
+    dilation: int = 0
     keyframe_fraction: float = 0.6
     budget_tokens: int = 0
     settle_frames: int = 2

@@ -8,7 +8,8 @@ their positions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -31,25 +32,18 @@ class GlobalShift:
         return float(np.hypot(self.dx_px, self.dy_px)) if self.response >= _MIN_RESPONSE else 0.0
 
 
-@dataclass
-class EgoMotion:
-    """``pixels_per_cell``: pixels of the encoder's input per pixel of the small image."""
+def global_shift(before: np.ndarray, now: np.ndarray, pixels_per_cell: float) -> GlobalShift:
+    """Shift of one small luma image, float32 ``(rows, cols)``, against another.
 
-    pixels_per_cell: float
-    previous: np.ndarray | None = None
-    window: np.ndarray | None = field(default=None, repr=False)
+    ``pixels_per_cell``: pixels of the encoder's input per pixel of the small images. No shift is told of images
+    without contrast.
+    """
+    if min(float(before.std()), float(now.std())) < _MIN_CONTRAST_LEVELS:
+        return GlobalShift()
+    (dx, dy), response = cv2.phaseCorrelate(before, now, _window(now.shape))
+    return GlobalShift(dx * pixels_per_cell, dy * pixels_per_cell, float(response))
 
-    def reset(self) -> None:
-        self.previous = None
 
-    def update(self, luma: np.ndarray) -> GlobalShift:
-        """Shift of this small luma image, float32 ``(rows, cols)``, against the one of the call before."""
-        previous, self.previous = self.previous, luma
-        if previous is None or previous.shape != luma.shape:
-            return GlobalShift()
-        if min(float(luma.std()), float(previous.std())) < _MIN_CONTRAST_LEVELS:
-            return GlobalShift()
-        if self.window is None or self.window.shape != luma.shape:
-            self.window = cv2.createHanningWindow(luma.shape[::-1], cv2.CV_32F)
-        (dx, dy), response = cv2.phaseCorrelate(previous, luma, self.window)
-        return GlobalShift(dx * self.pixels_per_cell, dy * self.pixels_per_cell, float(response))
+@cache
+def _window(shape: tuple[int, int]) -> np.ndarray:
+    return cv2.createHanningWindow(shape[::-1], cv2.CV_32F)

@@ -35,13 +35,9 @@ class CaptionPolicy:
     max_age_s: float
     min_interval_s: float
 
-    def reason_to_refresh(
-        self, features: np.ndarray, described: np.ndarray | None, caption_age_s: float, settled: bool = False
-    ) -> tuple[bool, str]:
-        """Whether to decode now, and why or why not. ``settled``: nothing has changed for some frames."""
-        if described is None:
-            return True, "first caption"
-        distance = scene_distance(described, features)
+    def reason_to_refresh(self, distance: float, caption_age_s: float, settled: bool = False) -> tuple[bool, str]:
+        """Whether to decode now, and why or why not. ``distance``: of the scene from the one described; ``settled``:
+        nothing has changed for some frames."""
         if distance >= (0.5 * self.scene_distance if settled else self.scene_distance):
             if caption_age_s < self.min_interval_s:
                 return False, f"scene moved ({distance:.2f}), waiting for the minimum interval"

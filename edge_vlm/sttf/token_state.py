@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_vlm.sttf.fusion import scene_distance
 from edge_vlm.sttf.illumination import Light
 
 
@@ -25,7 +26,8 @@ class TokenState:
     deep_stamp_ns: when the token was last computed at full depth. shallow: computed at shallow depth since then.
     context_debt: patches that have changed since the token was computed, as a part of all, added up over frames.
     was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
-    features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes.
+    features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes;
+        caption_distance: how far the scene has moved from them.
     """
 
     grid: tuple[int, int]
@@ -40,6 +42,7 @@ class TokenState:
     due_frames: np.ndarray
     features: np.ndarray | None = None
     caption_features: np.ndarray | None = None
+    caption_distance: float = 0.0
     valid: bool = False
     frames_since_full: int = 0
     quiet_frames: int = 0
@@ -91,6 +94,15 @@ class TokenState:
         if refreshed.all() and not shallow:
             self.valid = True
             self.frames_since_full = 0
+
+    def measure_distance(self) -> None:
+        """To be called when ``features`` are new."""
+        if self.caption_features is not None:
+            self.caption_distance = scene_distance(self.caption_features, self.features)
+
+    def describe(self) -> None:
+        """The features have got a caption."""
+        self.caption_features, self.caption_distance = self.features.copy(), 0.0
 
     def observe(self, changed: np.ndarray, due: np.ndarray, computed: np.ndarray) -> None:
         """Close a frame: which tokens had changed, which wait for their turn, and which were computed."""

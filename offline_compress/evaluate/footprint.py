@@ -72,6 +72,7 @@ def measure_here(bundle_path: Path, images: np.ndarray) -> Footprint:
     rows = []
     for index in range(WARM_UP_FRAMES + len(images)):
         features, encode_ms = encode_image(encoder, images[index % len(images)])
+        decoder.reset()  # every caption from nothing, whatever came before it
         made = decoder.generate(features)
         rate = 1e3 * len(made.token_ids) / made.decode_ms if made.token_ids else np.nan
         rows.append((encode_ms, made.prefill_ms, rate))

@@ -40,7 +40,7 @@ class FakeEncoder:
         self.residual = np.full((196, 768), np.nan, np.float32)
         self.calls: list[tuple[int, bool]] = []
 
-    def resize(self, image):
+    def resize(self, image, positions=None):
         return cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
     def patchify(self, resized, positions=None):
@@ -62,6 +62,9 @@ class FakeDecoder:
 
     def __init__(self) -> None:
         self.questions: list[str | None] = []
+
+    def reset(self):
+        pass
 
     def generate(self, image_features, question=None, max_new_tokens=None):
         self.questions.append(question)

@@ -20,7 +20,6 @@ from edge_vlm.anc import (
 from edge_vlm.anc.features import colour_shift_levels, edge_density, entropy_bits, scene_features
 from edge_vlm.errors import BundleError
 from edge_vlm.sttf import TokenState
-from edge_vlm.sttf.ego_motion import GlobalShift
 from edge_vlm.sttf.gate import GateDecision
 from edge_vlm.sttf.illumination import Light
 from edge_vlm.sttf.scene_watch import Glance
@@ -198,9 +197,8 @@ def test_features_are_finite_whatever_the_scores_are(active):
         scores=np.full(196, np.inf),
         descriptors=np.zeros((196, 16, 3), np.float32),
         light=Light(),
-        luma=np.zeros((56, 56), np.float32),
-        shift=GlobalShift(),
-        events_per_patch_s=0.0,
+        grid=(14, 14),
+        pixels_per_cell=4.0,
     )
     features = scene_features(glance, decision(active), TokenState.of((14, 14)), 1.0)
     assert np.isfinite(features.vector()).all()

@@ -344,9 +344,9 @@ def test_impossible_settings_are_refused(bad):
 
 
 def test_the_gate_costs_little():
-    """Goal 1.5 ms for change, route and bookkeeping on a free core; the bound allows for a busy machine."""
+    """Goal 0.7 ms for a frame of 640 x 480 in which nothing changes, on a free core; the bound allows for a busy one."""
     pipeline = make()
     image = background()
     reports = run(pipeline, [observe(image, index) for index in range(40)])
-    overhead_ms = [report.total_ms - report.stage_ms["resize"] for report in reports[5:]]
-    assert min(overhead_ms) < 3.0
+    assert all(report.stage_ms.keys() == {"change", "route"} for report in reports[5:])
+    assert min(report.total_ms for report in reports[5:]) < 2.0

@@ -2,6 +2,7 @@
 """Token state, and when the fused scene asks for a caption."""
 
 import numpy as np
+import pytest
 
 from edge_vlm.sttf import TokenState
 from edge_vlm.sttf.fusion import CaptionPolicy, scene_distance
@@ -66,28 +67,35 @@ def test_one_image_token_that_moved_is_seen_among_49():
     assert scene_distance(before, jitter) < 0.05
 
 
-def test_caption_is_decoded_first_on_movement_and_at_its_age():
+def test_caption_is_decoded_on_movement_and_at_its_age():
     policy = CaptionPolicy(scene_distance=0.3, max_age_s=10.0, min_interval_s=0.5)
-    features = np.ones((49, 8), np.float32)
-    moved = features * 2
-    assert policy.reason_to_refresh(features, None, np.inf) == (True, "first caption")
-    assert policy.reason_to_refresh(features, features, 9.9)[0] is False
-    assert policy.reason_to_refresh(features, features, 10.0) == (True, "caption is 10.0 s old")
-    assert policy.reason_to_refresh(moved, features, 1.0)[0] is True
-    waiting, reason = policy.reason_to_refresh(moved, features, 0.2)
+    assert policy.reason_to_refresh(0.0, 9.9)[0] is False
+    assert policy.reason_to_refresh(0.0, 10.0) == (True, "caption is 10.0 s old")
+    assert policy.reason_to_refresh(1.0, 1.0)[0] is True
+    waiting, reason = policy.reason_to_refresh(1.0, 0.2)
     assert waiting is False and "minimum interval" in reason
 
 
 def test_a_caption_age_of_zero_means_never():
     policy = CaptionPolicy(scene_distance=0.3, max_age_s=0.0, min_interval_s=0.0)
-    features = np.ones((49, 8), np.float32)
-    assert policy.reason_to_refresh(features, features, 1e6)[0] is False
+    assert policy.reason_to_refresh(0.0, 1e6)[0] is False
 
 
 def test_half_the_distance_is_enough_once_the_scene_has_settled():
     policy = CaptionPolicy(scene_distance=0.3, max_age_s=0.0, min_interval_s=0.0)
-    features = np.ones((49, 8), np.float32)
-    moved = features.copy()
-    moved[:2] *= 1.2
-    assert policy.reason_to_refresh(moved, features, 1.0)[0] is False
-    assert policy.reason_to_refresh(moved, features, 1.0, settled=True) == (True, "scene settled (0.20)")
+    assert policy.reason_to_refresh(0.2, 1.0)[0] is False
+    assert policy.reason_to_refresh(0.2, 1.0, settled=True) == (True, "scene settled (0.20)")
+
+
+def test_the_scene_moves_away_from_what_its_caption_describes():
+    state = TokenState.of((14, 14))
+    state.features = np.ones((49, 8), np.float32)
+    state.measure_distance()
+    state.describe()
+    assert state.caption_distance == 0.0
+    state.features = state.features.copy()
+    state.features[:2] *= 1.2
+    state.measure_distance()
+    assert state.caption_distance == pytest.approx(0.2)
+    state.describe()
+    assert state.caption_distance == 0.0
