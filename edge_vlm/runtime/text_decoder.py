@@ -52,9 +52,10 @@ class Held:
 class TextDecoder:
     """Greedy decoding against the graph's own KV cache.
 
-    Two things are kept from call to call, and neither changes a bit of the result (NumPy: but for rounding). Prompt tokens before the first image
-    token whose features differ keep their K,V (attention is causal). The caption of the call before is the draft of
-    the next: all of its tokens run at once, and single steps begin where greedy decoding leaves it.
+    Two things are kept from call to call, and neither changes a bit of the result (in NumPy it rounds otherwise).
+    Prompt tokens before the first image token whose features differ keep their K,V (attention is causal). The caption
+    of the call before is the draft of the next: all of its tokens run at once, and single steps begin where greedy
+    decoding leaves it.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, engine: str | None = None) -> None:

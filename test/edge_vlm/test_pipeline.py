@@ -344,7 +344,7 @@ def test_impossible_settings_are_refused(bad):
 
 
 def test_the_gate_costs_little():
-    """Goal 0.7 ms for a frame of 640 x 480 in which nothing changes, on a free core; the bound allows for a busy one."""
+    """Goal 0.7 ms for a still frame of 640 x 480, on a free core; the bound allows for a busy one."""
     pipeline = make()
     image = background()
     reports = run(pipeline, [observe(image, index) for index in range(40)])
