@@ -12,9 +12,11 @@ import numpy as np
 from custom_ops import spec
 from custom_ops.errors import OperatorError
 from custom_ops.packing import Groups
-from custom_ops.spec import Activation, NormKind
+from custom_ops.spec import Activation, CacheFormat, NormKind
 
 QUANTIZED_MAX = np.float32(127)
+LARGEST_HALF = np.float32(65504)
+LARGEST_WEIGHT = np.float32(127 * 128)  # of a softmax weight as integer, in int8 caches
 FLOAT32_INTEGERS = 2**24  # integers up to here are exact in float32
 
 
@@ -166,13 +168,25 @@ class AttentionCache:
             self.check_consecutive(positions)
         if a.rope_theta > 0:
             q, k = rotate(q, positions, a.rope_theta), rotate(k, positions, a.rope_theta)
-        self.keys[positions], self.values[positions] = k, v
+        self.keys[positions], self.values[positions] = self.stored(k), self.stored(v)
         self.written[positions] = True
         visible = np.broadcast_to(self.written, (len(qkv), a.capacity))
         if a.causal:
             self.written[positions[-1:].max(initial=-1) + 1 :] = False
             visible = np.arange(a.capacity) <= positions[:, None]
-        return self.softmax_of_scores(q * np.float32(a.scale), visible)
+        q = q * np.float32(a.scale)
+        if a.cache_format == CacheFormat.INT8:
+            return self.integer_softmax(self.stored(q), visible)
+        return self.softmax_of_scores(q, visible)
+
+    def stored(self, x: np.ndarray) -> np.ndarray:
+        """x (rows, heads, Dh) as the cache's format holds it, in float32; int8 goes by row and head."""
+        if self.attributes.cache_format == CacheFormat.FLOAT16:
+            return np.clip(x, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(np.float32)
+        if self.attributes.cache_format == CacheFormat.INT8:
+            codes, scale = quantize_activations(x.reshape(-1, x.shape[2]))
+            return (codes.astype(np.float32) * scale[:, None]).reshape(x.shape)
+        return x
 
     def check_consecutive(self, positions: np.ndarray) -> None:
         length = int(self.written.sum())
@@ -188,6 +202,21 @@ class AttentionCache:
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
         weights /= weights.sum(axis=2, keepdims=True)
         return np.einsum("hqk,khd->qhd", weights, values).reshape(len(q), -1).astype(np.float32)
+
+
+    def integer_softmax(self, q: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """As `softmax_of_scores`, with weight times value scale rounded to integers of 0..16256; see spec.Attention."""
+        group = q.shape[1] // self.keys.shape[1]
+        keys, values = (np.repeat(part, group, axis=1) for part in (self.keys, self.values))  # (capacity, Hq, Dh)
+        scale = np.abs(values).max(axis=2).T / QUANTIZED_MAX  # (Hq, capacity)
+        scores = np.where(visible[None], np.einsum("qhd,khd->hqk", q, keys), -np.inf)
+        weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+        reach = visible.shape[1] - np.argmax(visible[:, ::-1], axis=1)  # (rows,) positions up to the last visible one
+        peak = np.maximum.accumulate(scale, axis=1)[:, reach - 1][:, :, None]  # (Hq, rows, 1)
+        step = np.where(peak > 0, peak, 1) / LARGEST_WEIGHT
+        codes = values.transpose(1, 0, 2) / np.where(scale > 0, scale, 1)[:, :, None]  # (Hq, capacity, Dh)
+        mixed = np.rint(weights * scale[:, None, :] / step) @ np.rint(codes) * step
+        return (mixed / weights.sum(axis=2, keepdims=True)).transpose(1, 0, 2).reshape(len(q), -1).astype(np.float32)
 
 
 def rotate(x: np.ndarray, positions: np.ndarray, theta: float) -> np.ndarray:

@@ -58,6 +58,14 @@ class NormKind(enum.IntEnum):
     RMS = 2
 
 
+class CacheFormat(enum.IntEnum):
+    """How an attention cache stores K and V."""
+
+    FLOAT32 = 0
+    FLOAT16 = 1  # values beyond +-65504 are clipped
+    INT8 = 2  # codes with a scale per position and kv head
+
+
 A = TypeVar("A", bound="Attributes")
 
 
@@ -149,11 +157,15 @@ class Attention(Attributes):
     - ``causal = 1`` (decoder): positions are consecutive and start at most at the cached length; what lay behind
       is forgotten; the query at position p attends to 0..p. ``rope_theta > 0``: rotary embedding of q and k
       (halves rotated, as in Llama).
+    - ``cache_format`` INT8: each head's q, k (rotated) and v become int8 as Linear's activations do. Scores are
+      exact integers times the two scales. The softmax's weights, each times the scale of its v, become integers of
+      0..16256 (the largest v scale within reach maps to 16256), and their product with the codes of v is exact.
     """
 
     OP: ClassVar[str] = "EdgeVlmAttention"
-    VERSION: ClassVar[int] = 1
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiff")
+    VERSION: ClassVar[int] = 2
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiffi")
+    EARLIER: ClassVar[dict[int, int]] = {1: 32}
     cache_id: int
     capacity: int
     query_heads: int
@@ -162,6 +174,7 @@ class Attention(Attributes):
     causal: int
     rope_theta: float
     scale: float
+    cache_format: int = CacheFormat.FLOAT32
 
 
 @dataclass(frozen=True)

@@ -168,23 +168,33 @@ void check_linear(const Kernels& kernels, const LinearCase& c) {
 
 std::vector<float> attend(const Kernels& kernels, const AttentionShape& shape, const std::vector<float>& qkv, int rows) {
   AttentionCache cache;
-  expect(cache.allocate(shape), "memory");
+  const bool rotary = shape.rope_theta > 0;
+  const auto table = rotary ? make_rotary_table(shape.capacity, shape.head_dim, shape.rope_theta) : nullptr;
+  expect(cache.allocate(shape, table), "memory");
   std::vector<int32_t> positions(rows);
   for (int row = 0; row < rows; row++) positions[row] = row;
-  const size_t width = size_t(shape.query_heads) * shape.head_dim;
-  std::vector<float> queries(rows * width), y(rows * width), scores(size_t(kQueryTile) * cache.padded_capacity);
-  cache.store(qkv.data(), positions.data(), rows, queries.data());
-  kernels.attend({&cache, queries.data(), positions.data(), rows, scores.data(), y.data()}, 0, attention_tiles(shape, rows));
+  const size_t count = size_t(rows) * shape.query_heads, stride = round_up(shape.head_dim, kRowPadding);
+  std::vector<float> values(count * shape.head_dim), scales(count), y(count * shape.head_dim);
+  std::vector<int8_t> codes(count * stride);
+  std::vector<int32_t> sums(count);
+  std::vector<float> scratch(attention_scratch_bytes(cache) / sizeof(float));
+  const PreparedQueries queries{values.data(), {codes.data(), scales.data(), sums.data(), stride, 0, 1}};
+  kernels.store({&cache, qkv.data(), positions.data(), rows, queries}, 0, rows);
+  cache.note_written(positions.data(), rows);
+  kernels.attend({&cache, queries, positions.data(), rows, reinterpret_cast<char*>(scratch.data()), y.data()}, 0,
+                 attention_tiles(shape, rows));
   return y;
 }
 
-void check_attention(const Kernels& kernels, int head_dim, bool causal) {
-  const AttentionShape shape{19, 6, 2, head_dim, causal, causal ? 10000.0f : 0.0f, 0.3f};
+void check_attention(const Kernels& kernels, int head_dim, bool causal, CacheFormat format) {
+  const AttentionShape shape{19, 6, 2, head_dim, causal, causal ? 10000.0f : 0.0f, 0.3f, format};
   const std::vector<float> qkv = random_floats(size_t(17) * 10 * head_dim);
   const std::vector<float> y = attend(kernels, shape, qkv, 17), expected = attend(*select_kernels("scalar"), shape, qkv, 17);
   float worst = 0;
   for (size_t i = 0; i < y.size(); i++) worst = std::fmax(worst, std::fabs(y[i] - expected[i]));
-  expect(worst < 1e-5f, std::string(kernels.isa) + " attention, head_dim " + std::to_string(head_dim));
+  const float limit = format == CacheFormat::kInt8 ? 5e-4f : 1e-5f;  // a weight next to a half rounds either way
+  expect(worst < limit, std::string(kernels.isa) + " attention, head_dim " + std::to_string(head_dim) + ", cache " +
+                            std::to_string(int(format)));
 }
 
 std::vector<float> norm_and_gate(const Kernels& kernels, const std::vector<float>& x, int rows, int width) {
@@ -215,7 +225,9 @@ void check(const Kernels& kernels) {
     check_linear(kernels, {format, 5, 17, 8191, 128, true, true});
   }
   for (const int head_dim : {2, 8, 10, 24, 64})
-    for (const bool causal : {false, true}) check_attention(kernels, head_dim, causal);
+    for (const bool causal : {false, true})
+      for (const CacheFormat format : {CacheFormat::kFloat32, CacheFormat::kFloat16, CacheFormat::kInt8})
+        check_attention(kernels, head_dim, causal, format);
   for (const int width : {2, 8, 14, 18, 66}) check_pointwise(kernels, width);
 }
 

@@ -29,7 +29,7 @@ def test_attribute_structs_mirror_the_contract(operators):
 def test_attributes_come_back():
     attributes = spec.Attention(3, 196, 6, 2, 64, 1, 10000.0, 0.125)
     assert spec.Attention.from_bytes(attributes.to_bytes()) == attributes
-    with pytest.raises(OperatorError, match="expected b'EVO1' version 1"):
+    with pytest.raises(OperatorError, match="expected b'EVO1' version 2"):
         spec.Attention.from_bytes(b"EVO2" + attributes.to_bytes()[4:])
 
 

@@ -11,6 +11,7 @@ from custom_ops.errors import OperatorError
 from custom_ops.spec import (
     HEADER,
     MAGIC,
+    OPERATORS,
     Attention,
     Embedding,
     Linear,
@@ -158,6 +159,8 @@ def unary(attributes, widths, types=(np.float32, np.int32)):
     ("attributes", "message"),
     [
         (Attention(1, 2**30, 3, 3, 64, 0, 0.0, 1.0), "capacity is 1073741824"),
+        (Attention(1, 10, 2, 2, 4, 0, 0.0, 1.0, 3), "cache_format is 3, allowed 0..2"),
+        (Attention(1, 2**17, 2, 2, 4, 0, 0.0, 1.0, 2), "capacity is 131072, allowed 1..65536"),
         (Attention(1, 10, 3, 2, 4, 0, 0.0, 1.0), "3 query heads are not a multiple of 2 kv heads"),
         (Attention(1, 10, 2, 2, 3, 1, 1e4, 1.0), "needs an even head_dim"),
         (Attention(1, 10, 2, 2, 3, 1, float("nan"), 1.0), "rope_theta"),
@@ -207,10 +210,10 @@ def test_other_operators(attributes, width, message, build, open_model):
 
 
 def test_random_attribute_bytes_never_crash(build, open_model, rng):
-    for op, size in [("EdgeVlmLinear", 32), ("EdgeVlmAttention", 32), ("EdgeVlmNorm", 12), ("EdgeVlmTokenScatter", 12)]:
+    for op, size in [("EdgeVlmLinear", 32), ("EdgeVlmAttention", 36), ("EdgeVlmNorm", 12), ("EdgeVlmTokenScatter", 12)]:
         for _ in range(15):
             body = rng.choice(np.array([0, 1, 2, 3, 4, 127, 255], np.uint8), size).tobytes()
-            attributes = RawAttributes(op, struct.pack("<4sHH", MAGIC, 2 if op == Linear.OP else 1, size) + body)
+            attributes = RawAttributes(op, struct.pack("<4sHH", MAGIC, OPERATORS[op].VERSION, size) + body)
             inputs = {"i0": np.zeros((1, 4), np.float32), "i1": np.zeros(1, np.int32)}
             assert op in refusal(build, open_model, unary(attributes, (4, None)), **inputs)
 

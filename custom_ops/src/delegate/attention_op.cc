@@ -5,10 +5,14 @@
 namespace edge_vlm {
 namespace {
 
+constexpr int64_t kStoreCost = 100;  // multiply-adds that take as long as storing one value
+
 class AttentionOperator final : public Operator {
  public:
   AttentionOperator(const AttentionAttributes& a, DelegateState& state) : id_(a.cache_id), state_(state) {
-    expect_range("capacity", a.capacity, 1, kMaxRows);
+    expect_range("cache_format", a.cache_format, 0, 2);
+    const auto format = static_cast<CacheFormat>(a.cache_format);
+    expect_range("capacity", a.capacity, 1, format == CacheFormat::kInt8 ? kMaxInt8Capacity : kMaxRows);
     expect_range("query_heads", a.query_heads, 1, 1024);
     expect_range("kv_heads", a.kv_heads, 1, a.query_heads);
     expect_range("head_dim", a.head_dim, 1, 1024);
@@ -17,7 +21,7 @@ class AttentionOperator final : public Operator {
       throw Fault("%d query heads are not a multiple of %d kv heads", a.query_heads, a.kv_heads);
     if (!(a.rope_theta >= 0)) throw Fault("attribute rope_theta is %g, expected at least 0", a.rope_theta);
     if (a.rope_theta > 0 && a.head_dim % 2 != 0) throw Fault("rotary embedding needs an even head_dim, not %d", a.head_dim);
-    shape_ = {a.capacity, a.query_heads, a.kv_heads, a.head_dim, a.causal == 1, a.rope_theta, a.scale};
+    shape_ = {a.capacity, a.query_heads, a.kv_heads, a.head_dim, a.causal == 1, a.rope_theta, a.scale, format};
   }
 
   void prepare(const Node& node) override {
@@ -30,19 +34,14 @@ class AttentionOperator final : public Operator {
   }
 
   void eval(const Node& node) override {
-    AttendArgs args{};
-    args.cache = cache_;
-    args.rows = node.rows(0);
-    args.positions = node.data<int32_t>(1);
-    if (args.rows == 0) return;
-    expect_positions(args.positions, args.rows, shape_.capacity);
-    if (shape_.causal) expect_continuation(args.positions, args.rows);
-    const size_t width = static_cast<size_t>(shape_.query_heads) * shape_.head_dim;
-    float* queries = static_cast<float*>(state_.queries.reserve(sizeof(float) * args.rows * width));
-    cache_->store(node.data<float>(0), args.positions, args.rows, queries);
-    args.queries = queries;
-    args.y = node.output_data();
-    share(args, 2 * static_cast<int64_t>(args.rows) * cache_->end * static_cast<int64_t>(width));
+    const int rows = node.rows(0);
+    const int32_t* positions = node.data<int32_t>(1);
+    if (rows == 0) return;
+    expect_positions(positions, rows, shape_.capacity);
+    if (shape_.causal) expect_continuation(positions, rows);
+    const PreparedQueries queries = reserve_queries(rows);
+    store({cache_, node.data<float>(0), positions, rows, queries});
+    attend({cache_, queries, positions, rows, nullptr, node.output_data()});
   }
 
  private:
@@ -53,14 +52,33 @@ class AttentionOperator final : public Operator {
         throw Fault("position %d follows %d, expected consecutive ones", positions[row], positions[row - 1]);
   }
 
-  void share(const AttendArgs& args, int64_t macs) {
-    const size_t scores = static_cast<size_t>(kQueryTile) * cache_->padded_capacity;  // per thread
-    float* memory = static_cast<float*>(state_.scores.reserve(sizeof(float) * scores * state_.pool.threads()));
-    state_.pool.share(attention_tiles(shape_, args.rows), macs, [&](int worker, int first, int last) {
-      AttendArgs own = args;
-      own.scores = memory + worker * scores;
-      state_.kernels.attend(own, first, last);
-    });
+  PreparedQueries reserve_queries(int rows) const {
+    const size_t count = static_cast<size_t>(rows) * shape_.query_heads;
+    PreparedQueries queries{};
+    if (shape_.format == CacheFormat::kInt8)
+      queries.codes = state_.reserve_quantized(count, shape_.head_dim, 0);
+    else
+      queries.values = static_cast<float*>(state_.queries.reserve(sizeof(float) * count * shape_.head_dim));
+    return queries;
+  }
+
+  void store(const StoreArgs& args) {
+    const int heads = shape_.query_heads + 2 * shape_.kv_heads;
+    const int64_t cost = static_cast<int64_t>(args.rows) * heads * shape_.head_dim * kStoreCost;
+    state_.pool.share(args.rows, cost, [&](int, int first, int last) { state_.kernels.store(args, first, last); });
+    cache_->note_written(args.positions, args.rows);
+  }
+
+  void attend(const AttendArgs& args) {
+    const int64_t width = static_cast<int64_t>(shape_.query_heads) * shape_.head_dim;
+    const size_t bytes = round_up(attention_scratch_bytes(*cache_), 64);  // per thread
+    char* scratch = static_cast<char*>(state_.scores.reserve(bytes * state_.pool.threads()));
+    state_.pool.share(attention_tiles(shape_, args.rows), 2 * args.rows * cache_->end * width,
+                      [&](int worker, int first, int last) {
+                        AttendArgs own = args;
+                        own.scratch = scratch + worker * bytes;
+                        state_.kernels.attend(own, first, last);
+                      });
   }
 
   int id_;

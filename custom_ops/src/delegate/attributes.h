@@ -38,12 +38,13 @@ static_assert(sizeof(NormAttributes) == 12, "packed");
 
 struct AttentionAttributes {
   static constexpr const char* kName = "EdgeVlmAttention";
-  static constexpr int kVersion = 1;
-  static constexpr int kBytes[] = {32};
+  static constexpr int kVersion = 2;
+  static constexpr int kBytes[] = {32, 36};  // version 1 has float caches
   int32_t cache_id, capacity, query_heads, kv_heads, head_dim, causal;
   float rope_theta, scale;
+  int32_t cache_format;
 };
-static_assert(sizeof(AttentionAttributes) == 32, "packed");
+static_assert(sizeof(AttentionAttributes) == 36, "packed");
 
 struct EmbeddingAttributes {
   static constexpr const char* kName = "EdgeVlmEmbedding";

@@ -13,7 +13,7 @@ void* Scratch::reserve(size_t bytes) {
   if (bytes > bytes_) {
     memory_.reset();
     bytes_ = 0;
-    memory_ = allocate_floats(bytes / sizeof(float) + 1);
+    memory_ = allocate_zeroed<char>(bytes);
     if (!memory_) throw Fault("out of memory: %zu bytes of scratch", bytes);
     bytes_ = bytes;
   }
@@ -33,8 +33,17 @@ AttentionCache& DelegateState::attention_cache(int id, const AttentionShape& sha
     throw Fault("cache %d of %d positions x %d kv heads x %d channels is larger than 1 GiB", id, shape.capacity,
                 shape.kv_heads, shape.head_dim);
   auto cache = std::make_unique<AttentionCache>();
-  if (!cache->allocate(shape)) throw Fault("out of memory: cache %d takes %lld bytes", id, static_cast<long long>(bytes));
+  if (!cache->allocate(shape, rotary_table(shape))) throw Fault("out of memory: cache %d takes %lld bytes", id, static_cast<long long>(bytes));
   return *(attention_caches_[id] = std::move(cache));
+}
+
+// Null where there is no rotary embedding. Throws Fault where memory is short.
+std::shared_ptr<const RotaryTable> DelegateState::rotary_table(const AttentionShape& shape) {
+  if (shape.rope_theta <= 0) return nullptr;
+  auto& table = rotary_tables_[{shape.capacity, shape.head_dim, shape.rope_theta}];
+  if (table == nullptr) table = make_rotary_table(shape.capacity, shape.head_dim, shape.rope_theta);
+  if (table == nullptr) throw Fault("out of memory: rotary table of %d x %d", shape.capacity, shape.head_dim);
+  return table;
 }
 
 TokenCache& DelegateState::token_cache(int id, int capacity, int width) {
@@ -48,12 +57,12 @@ TokenCache& DelegateState::token_cache(int id, int capacity, int width) {
   const int64_t floats = static_cast<int64_t>(capacity) * width;
   if (floats > kMaxCacheBytes / static_cast<int64_t>(sizeof(float)))
     throw Fault("token cache %d of (%d, %d) is larger than 1 GiB", id, capacity, width);
-  TokenCache cache{capacity, width, allocate_floats(static_cast<size_t>(floats))};
+  TokenCache cache{capacity, width, allocate_zeroed<float>(static_cast<size_t>(floats))};
   if (!cache.rows) throw Fault("out of memory: token cache %d of (%d, %d)", id, capacity, width);
   return token_caches_.emplace(id, std::move(cache)).first->second;
 }
 
-QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
+QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group_size) {
   QuantizedRows out{};
   out.stride = static_cast<size_t>(round_up(width, kRowPadding));
   out.group_size = group_size;
@@ -64,6 +73,11 @@ QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int 
   out.codes = reinterpret_cast<int8_t*>(memory);
   out.sum = reinterpret_cast<int32_t*>(memory + code_bytes);
   out.scale = reinterpret_cast<float*>(memory + code_bytes + sum_bytes);
+  return out;
+}
+
+QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
+  const QuantizedRows out = reserve_quantized(rows, width, group_size);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
   pool.share(rows, cost, [&](int, int first, int last) {
     const size_t skipped = static_cast<size_t>(first);

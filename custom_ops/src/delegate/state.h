@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 
 #include "attention_cache.h"
 #include "kernels.h"
@@ -20,7 +21,7 @@ class Scratch {
   void* reserve(size_t bytes);
 
  private:
-  ZeroedArray<float> memory_;
+  ZeroedArray<char> memory_;
   size_t bytes_ = 0;
 };
 
@@ -40,7 +41,9 @@ class DelegateState {
   AttentionCache& attention_cache(int id, const AttentionShape& shape);
   TokenCache& token_cache(int id, int capacity, int width);
 
-  // q(x) of the rows of a Linear, in scratch until the next call, with sums of every group (0: the whole row).
+  // Scratch for rows as int8 with sums of every group (0: the whole row), until the next call of this or `quantized`.
+  QuantizedRows reserve_quantized(size_t rows, int width, int group_size);
+  // q(x) of the rows of a Linear, in that scratch.
   QuantizedRows quantized(const float* x, int rows, int width, int group_size);
 
   const Kernels& kernels;
@@ -48,7 +51,10 @@ class DelegateState {
   Scratch quantized_memory, queries, scores;
 
  private:
+  std::shared_ptr<const RotaryTable> rotary_table(const AttentionShape& shape);
+
   std::map<int, std::unique_ptr<AttentionCache>> attention_caches_;
+  std::map<std::tuple<int, int, float>, std::shared_ptr<const RotaryTable>> rotary_tables_;
   std::map<int, TokenCache> token_caches_;
 };
 

@@ -2,6 +2,7 @@
 // The floats of attention: sixteen at once where the instruction set has such registers, else eight. Attention is the
 // one kernel whose sums may differ between tables; all others keep to vector8.h.
 #pragma once
+#include "half.h"
 #include "vector8.h"
 
 namespace edge_vlm {
@@ -40,6 +41,26 @@ EDGE_VLM_INLINE f32w wide_load(const float* p) {
 }
 
 EDGE_VLM_INLINE void wide_store(float* p, f32w v) { std::memcpy(p, &v, sizeof v); }
+
+typedef Bits<f32w>::Signed Integers;  // as many as floats
+typedef int8_t i8w __attribute__((vector_size(kWide)));
+
+EDGE_VLM_INLINE f32w wide_load(const Half* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#else
+  return load_halves(&p->bits);
+#endif
+}
+
+// The low bytes of integers in -128..127.
+EDGE_VLM_INLINE i8w wide_narrow(Integers v) {
+#if defined(__AVX512F__)
+  return (i8w)_mm512_cvtepi32_epi8((__m512i)v);
+#else
+  return narrow(v);
+#endif
+}
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm

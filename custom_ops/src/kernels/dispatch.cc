@@ -99,6 +99,12 @@ int attention_tiles(const AttentionShape& shape, int rows) {
   return shape.kv_heads * ((pairs + kQueryTile - 1) / kQueryTile);
 }
 
+size_t attention_scratch_bytes(const AttentionCache& cache) {
+  const size_t scores = sizeof(float) * kQueryTile * cache.padded_capacity;
+  const size_t codes = 2 * static_cast<size_t>(kQueryTile) * cache.padded_capacity;  // int8 caches: two planes
+  return cache.shape.format == CacheFormat::kInt8 ? scores + codes : scores;
+}
+
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
            float* y) {
   const int blocks = blocks_across(WeightFormat::kInt8, width);

@@ -63,16 +63,30 @@ struct NormArgs {
   float* y;
 };
 
-// Attention of prepared queries against a cache. The unit of work is a tile: kQueryTile (row, head) pairs that share
-// one kv head, so grouped heads share the loads of K and V.
-constexpr int kQueryTile = 8;
+// Queries made ready for a cache, kv head by kv head so that those sharing K and V lie side by side: query
+// (kv head, row, head of the group) is number (kv_head * rows + row) * group + head.
+struct PreparedQueries {
+  float* values;        // (queries, head_dim), rotated and scaled; float32 and float16 caches
+  QuantizedRows codes;  // the same as int8, padded to kRowPadding; int8 caches
+};
+
+struct StoreArgs {
+  AttentionCache* cache;
+  const float* qkv;          // (rows, (query_heads + 2 kv_heads) * head_dim)
+  const int32_t* positions;  // (rows,)
+  int rows;
+  PreparedQueries queries;  // written
+};
+
+// Attention against a cache. The unit of work is a tile: up to kQueryTile (row, head) pairs of one kv head.
+constexpr int kQueryTile = 24;
 
 struct AttendArgs {
   const AttentionCache* cache;
-  const float* queries;      // (rows, query_heads, head_dim), rotated and scaled
+  PreparedQueries queries;
   const int32_t* positions;  // (rows,)
   int rows;
-  float* scores;  // (kQueryTile, cache->padded_capacity) scratch
+  char* scratch;  // attention_scratch_bytes(cache), 64-byte aligned
   float* y;       // (rows, query_heads * head_dim)
 };
 
@@ -85,10 +99,14 @@ struct Kernels {
   void (*norm)(const NormArgs& args);
   // x (rows, 2 width), gate first -> y (rows, width) = silu(gate) * up
   void (*swiglu)(const float* x, int rows, int width, float* y);
+  // K and V of rows first_row .. last_row - 1 into the cache, their queries made ready. AttentionCache::note_written
+  // follows when all rows have been stored.
+  void (*store)(const StoreArgs& args, int first_row, int last_row);
   void (*attend)(const AttendArgs& args, int first_tile, int last_tile);
 };
 
 int attention_tiles(const AttentionShape& shape, int rows);
+size_t attention_scratch_bytes(const AttentionCache& cache);
 
 // Rows of an embedding table: y (rows, width) = row ids[r] * scale[ids[r]]; packed int8 or plain float32.
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,

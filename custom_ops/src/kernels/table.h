@@ -2,6 +2,7 @@
 // The last include of an instruction set's file: its table of kernels.
 #pragma once
 #include "attention.h"
+#include "attention_store.h"
 #include "kernels.h"
 #include "linear.h"
 #include "pointwise.h"
@@ -9,7 +10,7 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, attend}; }
+static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, store, attend}; }
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention against an int8 cache: both products are exact integers of the linear kernel's accumulate(), once with keys
+// and once with channels in the place of outputs. In between, the softmax in float. Included by each instruction set.
+#pragma once
+#include "attention_pairs.h"
+#include "attention_vector.h"
+#include "kernels.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr int kPlaneBits = 7;  // a weight 0..16256 is 128 * high + low, both in int8
+constexpr float kLargestWeight = 127 << kPlaneBits;
+constexpr int kTileWidth = kBlockTile * kBlockRows;
+static_assert(kRowTile % 2 == 0, "the two planes of a query are accumulated together");
+static_assert(kQueryTile % 2 == 0 && kValueKeys % kTileWidth == 0 && kKeyPadding % kValueKeys == 0, "whole tiles");
+
+// 2^x for x <= 0 within 4e-6 of it; 0 from -126 down, for -infinity too.
+EDGE_VLM_INLINE f32w power_of_two(f32w x) {
+  typedef Bits<f32w>::Unsigned Unsigned;
+  const f32w lowest = wide_splat(-126.0f);
+  x = x > lowest ? x : lowest;
+  const f32w shifted = x + kRoundingMagic;
+  const f32w r = x - (shifted - kRoundingMagic);
+  f32w p = wide_multiply_add(wide_splat(9.58285067e-03f), r, wide_splat(5.59064282e-02f));
+  p = wide_multiply_add(p, r, wide_splat(2.40240987e-01f));
+  p = wide_multiply_add(p, r, wide_splat(6.93124193e-01f));
+  p = wide_multiply_add(p, r, wide_splat(1.0f));
+  return (f32w)((Unsigned)p + ((Unsigned)shifted << 23)) - 1.17549435e-38f;  // 2^-126
+}
+
+// scores[query][key], times log2 e, of `count` queries against `keys` keys (a multiple of kKeyPadding).
+static void score_codes(const AttentionCache& cache, int kv_head, const QuantizedRows& queries, int count, int keys,
+                        float* scores) {
+  const size_t stride = cache.padded_capacity;
+  const int blocks = cache.padded_key_dim() / 4;
+  const float* key_scales = cache.key_scales.get() + cache.scale_index(kv_head, 0);
+  int32_t acc[kRowTile][kTileWidth];
+  for (int key = 0; key < keys; key += kTileWidth) {
+    const uint8_t* block = cache.key_block<const uint8_t>(kv_head, key / kKeyLanes);
+    for (int query = 0; query < count; query += kRowTile) {
+      const int rows = count - query < kRowTile ? count - query : kRowTile;
+      accumulate(WeightFormat::kInt8, block, kBlockTile, blocks, queries.codes + query * queries.stride, queries.stride,
+                 queries.sum + query, rows, acc);
+      for (int row = 0; row < rows; row++)
+        for (int lane = 0; lane < kTileWidth; lane += kWide) {
+          Integers sums;
+          std::memcpy(&sums, acc[row] + lane, sizeof sums);
+          const f32w scale = wide_load(key_scales + key + lane) * (queries.scale[query + row] * kLog2E);
+          wide_store(scores + (query + row) * stride + key + lane, __builtin_convertvector(sums, f32w) * scale);
+        }
+    }
+  }
+}
+
+// scores -> weights times value scale times factor as integers in two planes; sums: of each plane. Returns the sum of
+// the weights themselves.
+static float weigh(const float* scores, int keys, const float* value_scales, float factor, int8_t* high, int8_t* low,
+                   int32_t* sums) {
+  f32w peaks = wide_load(scores);
+  for (int key = kWide; key < keys; key += kWide) {
+    const f32w next = wide_load(scores + key);
+    peaks = next > peaks ? next : peaks;
+  }
+  const float peak = wide_max(peaks);
+  const f32w magic = wide_splat(kRoundingMagic);
+  f32w total = {};
+  Integers high_sum = {}, low_sum = {};
+  for (int key = 0; key < keys; key += kWide) {
+    const f32w weight = power_of_two(wide_load(scores + key) - peak);
+    total += weight;
+    const f32w scaled = weight * wide_load(value_scales + key) * factor;  // 0 where hidden, whatever the scale
+    const Integers code = (Integers)(scaled + magic) - (Integers)magic;
+    const Integers upper = code >> kPlaneBits, lower = code & ((1 << kPlaneBits) - 1);
+    high_sum += upper;
+    low_sum += lower;
+    const i8w high_bytes = wide_narrow(upper), low_bytes = wide_narrow(lower);
+    std::memcpy(high + key, &high_bytes, sizeof high_bytes);
+    std::memcpy(low + key, &low_bytes, sizeof low_bytes);
+  }
+  sums[0] = sums[1] = 0;
+  for (int lane = 0; lane < kWide; lane++) sums[0] += high_sum[lane], sums[1] += low_sum[lane];
+  return wide_sum(total);
+}
+
+// total[row][channel of the tile] = sum over `keys` of codes * values; rows are the planes of queries.
+static void mix_codes(const uint8_t* values, size_t block_stride, int tiles, const int8_t* codes, size_t stride,
+                      const int32_t* sums, int rows, int keys, int32_t total[][kTileWidth]) {
+  static const int32_t kNoSums[kRowTile] = {};  // those of all keys go in once: accumulate() subtracts a multiple
+  int32_t acc[kRowTile][kTileWidth];
+  std::memset(total, 0, sizeof(total[0]) * rows);
+  for (int key = 0; key < keys; key += kValueKeys, values += block_stride) {
+    accumulate(WeightFormat::kInt8, values, tiles, kValueKeys / 4, codes + key, stride, key == 0 ? sums : kNoSums, rows, acc);
+    for (int row = 0; row < rows; row++)
+      for (int lane = 0; lane < kTileWidth; lane++) total[row][lane] += acc[row][lane];
+  }
+}
+
+// What remains per query when its weights are codes.
+struct WeighedQuery {
+  float* y;
+  float scale;  // of 128 * high + low
+};
+
+static void mix_queries(const AttentionCache& cache, int kv_head, const int8_t* codes, const int32_t* sums,
+                        const WeighedQuery* queries, int count, int keys) {
+  const int dim = cache.shape.head_dim, groups = cache.padded_dim / kBlockRows;
+  const size_t stride = cache.padded_capacity, block_bytes = kValueKeys * kBlockRows;
+  int32_t total[kRowTile][kTileWidth];
+  for (int group = 0; group < groups; group += kBlockTile) {
+    const uint8_t* values = cache.head_values<const uint8_t>(kv_head) + group * block_bytes;
+    const int tiles = groups - group < kBlockTile ? groups - group : kBlockTile, channel = group * kBlockRows;
+    const int channels = dim - channel < tiles * kBlockRows ? dim - channel : tiles * kBlockRows;
+    for (int row = 0; row < 2 * count; row += kRowTile) {
+      const int rows = 2 * count - row < kRowTile ? 2 * count - row : kRowTile;
+      mix_codes(values, groups * block_bytes, tiles, codes + row * stride, stride, sums + row, rows, keys, total);
+      for (int plane = 0; plane < rows; plane += 2) {
+        const WeighedQuery& query = queries[(row + plane) / 2];
+        for (int c = 0; c < channels; c++) {
+          const float high = static_cast<float>(total[plane][c]), low = static_cast<float>(total[plane + 1][c]);
+          query.y[channel + c] = (high * (1 << kPlaneBits) + low) * query.scale;
+        }
+      }
+    }
+  }
+}
+
+// The pairs first_pair .. first_pair + count - 1 of a kv head.
+static void attend_codes(const AttendArgs& args, int kv_head, int first_pair, int count) {
+  const AttentionCache& cache = *args.cache;
+  const size_t stride = cache.padded_capacity;
+  const int pairs = args.rows * (cache.shape.query_heads / cache.shape.kv_heads);
+  const size_t first = static_cast<size_t>(kv_head) * pairs + first_pair;
+  const QuantizedRows& all = args.queries.codes;
+  const QuantizedRows queries{all.codes + first * all.stride, all.scale + first, all.sum + first, all.stride, 0, 1};
+  const int last_limit = place_of(args, kv_head, first_pair + count - 1).limit;  // positions ascend where it matters
+  const int keys = static_cast<int>(round_up(last_limit, kKeyPadding));
+  float* scores = reinterpret_cast<float*>(args.scratch);
+  int8_t* codes = reinterpret_cast<int8_t*>(scores + kQueryTile * stride);
+  score_codes(cache, kv_head, queries, count, keys, scores);
+  WeighedQuery weighed[kQueryTile];
+  int32_t sums[2 * kQueryTile];
+  for (int q = 0; q < count; q++) {
+    const QueryPlace place = place_of(args, kv_head, first_pair + q);
+    mask_scores(scores + q * stride, place.limit, keys, cache);
+    const float peak = cache.value_peaks[cache.scale_index(kv_head, place.limit - 1)], inverse = kLargestWeight / peak;
+    const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
+    int8_t* high = codes + 2 * q * stride;
+    const float total = weigh(scores + q * stride, keys, cache.value_scales.get() + cache.scale_index(kv_head, 0),
+                              usable ? inverse : 0.0f, high, high + stride, sums + 2 * q);
+    weighed[q] = {args.y + place.output, usable ? peak / kLargestWeight / total : 0.0f};
+  }
+  mix_queries(cache, kv_head, codes, sums, weighed, count, keys);
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm
