@@ -203,7 +203,6 @@ class AttentionCache:
         weights /= weights.sum(axis=2, keepdims=True)
         return np.einsum("hqk,khd->qhd", weights, values).reshape(len(q), -1).astype(np.float32)
 
-
     def integer_softmax(self, q: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """As `softmax_of_scores`, with weight times value scale rounded to integers of 0..16256; see spec.Attention."""
         group = q.shape[1] // self.keys.shape[1]

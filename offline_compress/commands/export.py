@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from custom_ops.spec import CacheFormat
 from edge_vlm.commands.numbers import count
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--question", default=QUESTION, help="the question that every caption answers")
     parser.add_argument("--shallow-layers", type=count, help="vision blocks of the shallow branch (default: half)")
     parser.add_argument("--context", type=count, help="positions of the KV cache (default: the model's, at most 1024)")
+    formats = [name.lower() for name in CacheFormat.__members__]
+    parser.add_argument("--cache", choices=formats, help="how K and V are kept (default: float32)")
     parser.add_argument("--max-new-tokens", type=count, default=40, help="longest caption (default: %(default)s)")
 
 
@@ -37,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         shallow_layers=args.shallow_layers,
         context_length=args.context,
         max_new_tokens=args.max_new_tokens,
+        cache_format=None if args.cache is None else CacheFormat[args.cache.upper()],
         image_mean=mean,
         image_std=std,
         report={"variant": args.variant, "source": args.folder.resolve().name, "layers": []},

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from custom_ops.spec import CacheFormat
 from edge_vlm import __version__
 from edge_vlm.files import sha256_of, whole_folder, write_bytes, write_json
 from edge_vlm.runtime.bundle import (
@@ -31,11 +34,16 @@ from offline_compress.export.weights import ModelWeights
 
 VARIANTS = ("original", "ternary", "binary", "int8", "mixed")
 DEFAULT_CONTEXT = 1024  # positions; the KV cache of a long-context model would fill a small board
+SMALL_CACHES = 16_000_000  # bytes of K and V in float32 that every board has
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """``shallow_layers`` None: half of the vision blocks. ``context_length`` None: the model's, at most 1024."""
+    """``shallow_layers`` None: half of the vision blocks. ``context_length`` None: the model's, at most 1024.
+
+    ``cache_format``: how the graphs keep K and V between calls; None: float32 for ``original`` and where they take
+    at most 16 MB of it, else int8.
+    """
 
     variant: str
     name: str
@@ -46,6 +54,7 @@ class ExportOptions:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sttf: dict | None = None
     router: dict | None = None
+    cache_format: CacheFormat | None = None
     report: dict = field(default_factory=dict)
 
 
@@ -79,11 +88,12 @@ def check_replaceable(out_dir: Path) -> None:
 def write_graphs(
     folder: Path, weights: ModelWeights, vision: VisionShape, text: TextShape, options: ExportOptions
 ) -> None:
+    cache, length = choose_cache_format(vision, text, options), context_length(text, options)
     graphs = ModelBuilder(f"{options.name} {options.variant}: vision")
-    add_vision_signatures(graphs, weights, vision, shallow_layers(vision, options))
+    add_vision_signatures(graphs, weights, vision, shallow_layers(vision, options), cache)
     graphs.save(folder / VISION_FILE)
     graphs = ModelBuilder(f"{options.name} {options.variant}: text")
-    add_text_signatures(graphs, weights, text, context_length(text, options), vision.image_tokens)
+    add_text_signatures(graphs, weights, text, length, vision.image_tokens, cache)
     graphs.save(folder / TEXT_FILE)
 
 
@@ -145,6 +155,15 @@ def shallow_layers(vision: VisionShape, options: ExportOptions) -> int:
     if not 1 <= wanted <= vision.layers:
         raise ExportError(f"shallow_layers {wanted} of {vision.layers} vision blocks", "choose 1 to their number")
     return wanted
+
+
+def choose_cache_format(vision: VisionShape, text: TextShape, options: ExportOptions) -> CacheFormat:
+    if options.cache_format is not None:
+        return options.cache_format
+    vision_values = vision.layers * vision.tokens * vision.hidden_size
+    text_values = text.layers * context_length(text, options) * text.kv_heads * text.head_dim
+    small = 2 * np.dtype(np.float32).itemsize * (vision_values + text_values) <= SMALL_CACHES
+    return CacheFormat.FLOAT32 if small or options.variant == "original" else CacheFormat.INT8
 
 
 def context_length(text: TextShape, options: ExportOptions) -> int:

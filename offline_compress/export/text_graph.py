@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from custom_ops.spec import Attention, Embedding, Norm, NormKind, SwiGlu
+from custom_ops.spec import Attention, CacheFormat, Embedding, Norm, NormKind, SwiGlu
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import TextShape
 from offline_compress.export.weights import EMBED_TOKENS, HEAD, TEXT, ModelWeights, text_block_names
 
 
 def add_text_signatures(
-    model: ModelBuilder, weights: ModelWeights, shape: TextShape, context_length: int, image_tokens: int
+    model: ModelBuilder,
+    weights: ModelWeights,
+    shape: TextShape,
+    context_length: int,
+    image_tokens: int,
+    cache_format: CacheFormat,
 ) -> None:
     """Add ``prefill``, ``score`` and ``decode`` to the model."""
-    template = TextTemplate(weights, shape, context_length)
+    template = TextTemplate(weights, shape, context_length, cache_format)
     for name, rows, last_row_only in (("prefill", DYNAMIC, True), ("score", DYNAMIC, False), ("decode", 1, False)):
         graph = model.graph(name)
         token_ids = graph.input("token_ids", (rows,), np.int32)
@@ -34,8 +39,9 @@ def add_text_signatures(
 class TextTemplate:
     """Builds the graphs of one model; holds no state but what it is given."""
 
-    def __init__(self, weights: ModelWeights, shape: TextShape, context_length: int) -> None:
-        self.weights, self.shape, self.context_length = weights, shape, context_length
+    def __init__(self, weights: ModelWeights, shape: TextShape, context_length: int, cache_format: CacheFormat) -> None:
+        self.weights, self.shape = weights, shape
+        self.context_length, self.cache_format = context_length, cache_format
         names = [text_block_names(layer) for layer in range(shape.layers)]
         self.qkv = [weights.fused(block[:3]) for block in names]
         self.gate_up = [weights.fused(block[4:6]) for block in names]
@@ -81,6 +87,7 @@ class TextTemplate:
             causal=1,
             rope_theta=shape.rope_theta,
             scale=shape.head_dim**-0.5,
+            cache_format=self.cache_format,
         )
 
     def norm(self, graph: GraphBuilder, x: int, name: str) -> int:

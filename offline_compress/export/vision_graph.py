@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from custom_ops.spec import Activation, Attention, Norm, NormKind, TokenGather, TokenScatter
+from custom_ops.spec import Activation, Attention, CacheFormat, Norm, NormKind, TokenGather, TokenScatter
 from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
@@ -31,9 +31,11 @@ FINAL_TOKENS = 1_000_000
 DEEP_RESIDUAL = 1_000_001
 
 
-def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: VisionShape, shallow_layers: int) -> None:
+def add_vision_signatures(
+    model: ModelBuilder, weights: ModelWeights, shape: VisionShape, shallow_layers: int, cache_format: CacheFormat
+) -> None:
     """Add ``encode`` and ``encode_shallow`` to the model."""
-    template = VisionTemplate(weights, shape, shallow_layers)
+    template = VisionTemplate(weights, shape, shallow_layers, cache_format)
     for name in ("encode", "encode_shallow"):
         graph = model.graph(name)
         patches = graph.input("patches", (DYNAMIC, shape.patch_values), np.float32)
@@ -45,8 +47,11 @@ def add_vision_signatures(model: ModelBuilder, weights: ModelWeights, shape: Vis
 class VisionTemplate:
     """Builds the graphs of one model; holds no state but what it is given."""
 
-    def __init__(self, weights: ModelWeights, shape: VisionShape, shallow_layers: int) -> None:
-        self.weights, self.shape, self.shallow_layers = weights, shape, shallow_layers
+    def __init__(
+        self, weights: ModelWeights, shape: VisionShape, shallow_layers: int, cache_format: CacheFormat
+    ) -> None:
+        self.weights, self.shape = weights, shape
+        self.shallow_layers, self.cache_format = shallow_layers, cache_format
         # Patch i takes row i. transformers buckets fractional coordinates in float32 instead, which gives the same
         # for the grids of the SmolVLM family (14, 26, 27, 32) and misplaces patches of some others (19, 25, 29).
         self.position_table = weights.tensor(POSITION_EMBEDDING)
@@ -81,7 +86,15 @@ class VisionTemplate:
         name, heads, linears = f"{VISION}.encoder.layers.{layer}", self.shape.heads, self.weights.linears
         qkv = graph.linear(self.norm(graph, hidden, f"{name}.layer_norm1"), self.qkv[layer])
         attention = Attention(
-            layer, self.shape.tokens, heads, heads, self.shape.head_dim, 0, 0.0, self.shape.head_dim**-0.5
+            cache_id=layer,
+            capacity=self.shape.tokens,
+            query_heads=heads,
+            kv_heads=heads,
+            head_dim=self.shape.head_dim,
+            causal=0,
+            rope_theta=0.0,
+            scale=self.shape.head_dim**-0.5,
+            cache_format=self.cache_format,
         )
         attended = graph.custom(attention, [qkv, positions])
         hidden = graph.linear(attended, linears[f"{name}.self_attn.out_proj"], residual=hidden)

@@ -15,11 +15,13 @@ from tiny_model import CONFIG, make_image, random_tensors, random_weights, write
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from custom_ops.spec import WeightFormat  # noqa: E402
+from custom_ops.spec import CacheFormat, WeightFormat  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from edge_vlm.runtime.interpreter import why_not_litert  # noqa: E402
 from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
 from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
+from offline_compress.export.bundle_writer import ExportOptions, choose_cache_format  # noqa: E402
+from offline_compress.export.model_shape import read_text_shape, read_vision_shape  # noqa: E402
 from offline_compress.export.vision_graph import pixel_shuffle_rows  # noqa: E402
 from offline_compress.export.weights import EMBED_TOKENS, HEAD, LinearWeights, ModelWeights, linear_names  # noqa: E402
 from offline_compress.quantize.plan import default_plan  # noqa: E402
@@ -113,6 +115,26 @@ def test_quantised_equals_its_fake_quantised_twin(method: str, engine: str, tmp_
     errors = [error for error, _ in results]
     assert np.median(errors) <= 1e-2 and max(errors) <= 0.1
     assert all(same_tokens for error, same_tokens in results if error <= 1e-4)
+
+
+@pytest.mark.parametrize(("cache_format", "limit"), [(CacheFormat.FLOAT16, 1e-2), (CacheFormat.INT8, 0.1)])
+def test_small_caches_stay_near_transformers(cache_format: CacheFormat, limit: float, engine: str, tmp_path: Path):
+    """Float weights: all that differs is how K and V are kept."""
+    path = write_bundle(tmp_path / "bundle", random_weights(), cache_format=cache_format)
+    for error, _ in compare_bundle(torch_model(), path, engine, images=2):
+        assert 1e-4 < error <= limit
+
+
+def test_large_quantised_models_keep_k_and_v_as_int8():
+    config = copy.deepcopy(CONFIG)
+    config["text_config"].update(max_position_embeddings=100_000)
+    for variant, length, expected in [
+        ("ternary", 96, "FLOAT32"),
+        ("ternary", 100_000, "INT8"),
+        ("original", 100_000, "FLOAT32"),
+    ]:
+        options = ExportOptions(variant, "m", context_length=length)
+        assert choose_cache_format(read_vision_shape(config), read_text_shape(config), options).name == expected
 
 
 def test_untied_tables_are_kept_apart(tmp_path: Path, engine: str):
