@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_vlm.observation import Events, EventWindow
+from edge_vlm.sources.pixel_events import PixelEvents, pixel_counts
+
+_PENDING_PER_PIXEL = 2  # counting goes over the whole sensor, so it waits until that is worth it
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,26 @@ class EventAccumulator:
 
     def add(self, events: Events, outside: int = 0) -> None:
         """Count the events of one packet; ``outside`` of its events were off the sensor."""
-        self._outside += outside
-        if self._total + len(events) > self.max_events:
+        self.add_pixels(PixelEvents.of(events, outside))
+
+    def add_pixels(self, pixels: PixelEvents) -> None:
+        """Count the events of one packet."""
+        self._outside += pixels.outside
+        if self._total + pixels.count > self.max_events:
             self.overload = True
-        if self.overload or not len(events):
+        if self.overload or not pixels.count:
             return
-        if self._counts is None or self._counts.shape != (events.height, events.width):
-            self._counts = np.zeros((events.height, events.width), np.int32)
+        if self._counts is None or self._counts.shape != (pixels.height, pixels.width):
+            self._counts = np.zeros((pixels.height, pixels.width), np.int32)
             self._drop_pending()
             self._total = 0
-        self._total += len(events)
-        self._pending.append(events.y.astype(np.int64) * events.width + events.x)
-        self._pending_count += len(events)
-        if self._pending_count > self._counts.size // 2:
+        self._total += pixels.count
+        self._pending.append(pixels.flat)
+        self._pending_count += len(pixels.flat)
+        if self._pending_count > _PENDING_PER_PIXEL * self._counts.size:
             self._flush()
-        first, last = int(events.t_us.min()), int(events.t_us.max())
-        self._first_us = first if self._first_us is None else min(first, self._first_us)
-        self._last_us = max(last, self._last_us)
+        self._first_us = pixels.first_us if self._first_us is None else min(pixels.first_us, self._first_us)
+        self._last_us = max(pixels.last_us, self._last_us)
 
     def add_lost(self, packets: int) -> None:
         """``packets`` are missing from the sequence."""
@@ -116,8 +122,8 @@ class EventAccumulator:
 
     def _flush(self) -> None:
         if self._pending:
-            flat = np.concatenate(self._pending)
-            self._counts += np.bincount(flat, minlength=self._counts.size).astype(np.int32).reshape(self._counts.shape)
+            counts = pixel_counts(np.concatenate(self._pending), *self._counts.shape)
+            np.add(self._counts, counts, out=self._counts, casting="unsafe")
             self._drop_pending()
 
     def _patches(self) -> tuple[np.ndarray, int]:

@@ -49,6 +49,10 @@ class EventDrawing(EventIntake):
         super().__init__(accumulator)
         self._sum: np.ndarray | None = None
 
+    def _read(self, *packet) -> None:
+        """Drawing needs the polarities, so every event."""
+        self._count(*self.decoder.decode(*packet))
+
     def _count(self, events: Events, outside: int) -> None:
         super()._count(events, outside)
         if self._sum is None or self._sum.shape != (events.height, events.width):

@@ -12,6 +12,7 @@ from edge_vlm.sources.event_accumulator import EventAccumulator
 from edge_vlm.sources.event_list import EventList, decode_event_list
 from edge_vlm.sources.event_packets import EventPacketDecoder, check_sensor
 from edge_vlm.sources.libcaer import inside_sensor
+from edge_vlm.sources.pixel_events import PixelEvents
 
 
 @dataclass
@@ -39,11 +40,9 @@ class EventIntake:
             if self.accumulator.overload:
                 self.decoder.skip(encoding, width, height, data, is_bigendian)
                 return
-            events, outside = self.decoder.decode(encoding, width, height, time_base, data, is_bigendian)
+            self._read(encoding, width, height, time_base, data, is_bigendian)
         except InputError as error:
             self.drop(error)
-            return
-        self._count(events, outside)
 
     def add_list(self, message: EventList) -> None:
         """One dvs_msgs/EventArray, its events still serialised."""
@@ -80,10 +79,17 @@ class EventIntake:
         self.decoder.reset()
         self._last_seq = None
 
-    def _count(self, events, outside: int) -> None:
-        self.events += len(events)
-        self.outside += outside
-        self.accumulator.add(events, outside)
+    def _read(self, *packet) -> None:
+        """One packet's events; their pixels are enough here."""
+        self._count_pixels(self.decoder.count(*packet))
+
+    def _count(self, events: Events, outside: int) -> None:
+        self._count_pixels(PixelEvents.of(events, outside))
+
+    def _count_pixels(self, pixels: PixelEvents) -> None:
+        self.events += pixels.count
+        self.outside += pixels.outside
+        self.accumulator.add_pixels(pixels)
 
     def _follow_sequence(self, seq: int) -> None:
         """Count the packets missing before this one. A sequence that starts again (driver restart) loses none."""

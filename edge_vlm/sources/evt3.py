@@ -13,6 +13,9 @@ A stream of 16-bit little-endian words, type in the upper 4 bits (Prophesee, "EV
     7, 10, 14, 15  continued words, trigger, others: no pixel events, skipped
 
 The decoder keeps y, base and time between packets, since a packet may begin anywhere in the stream.
+
+``decode`` gives every event. ``count`` only their pixels, several times as fast: most words are ADDR_X, and what holds
+for a run of them (row, time) is looked up once per run instead of once per event.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_vlm.observation import Events
+from edge_vlm.sources.pixel_events import PixelEvents
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
 _SKIPPED = (7, 10, 14, 15)
@@ -29,6 +33,8 @@ _KNOWN = np.zeros(16, bool)
 _KNOWN[[ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, *_SKIPPED]] = True
 _VECTOR_PIXELS = np.zeros(16, np.int64)
 _VECTOR_PIXELS[[VECT_12, VECT_8]] = 12, 8
+_OF_VECTORS = (VECT_BASE_X, VECT_12, VECT_8)
+_NO_WORD = np.array([_SKIPPED[0] << 12], np.uint16)  # stands for what came before the packet
 _IS_EVENT = np.zeros(16, bool)
 _IS_EVENT[[ADDR_X, VECT_12, VECT_8]] = True
 # Sensors send a time that is a few steps behind the one before without having wrapped; more than that is a wrap.
@@ -82,7 +88,7 @@ class Evt3Decoder:
         at = np.flatnonzero(_IS_EVENT[code])  # (e,) words that carry events
         t_us, timed = self._times(code, value, at)
         y, placed = self._rows(code, value, at)
-        if np.isin(code, (VECT_BASE_X, VECT_12, VECT_8)).any():
+        if np.isin(code, _OF_VECTORS).any():
             x, polarity, bits = self._vectors(code, value, at)
         else:
             x, polarity, bits = value[at] & 0x7FF, value[at] >= 0x800, np.ones(len(at), np.uint16)
@@ -98,6 +104,61 @@ class Evt3Decoder:
             word, x, y = word[inside], x[inside], y[inside]
         events = Events(x.astype(np.uint16), y.astype(np.uint16), t_us[word], polarity[word], self.width, self.height)
         return events, outside
+
+    def count(self, data, is_bigendian: bool = False) -> PixelEvents:
+        """The pixels of one packet's events: those of ``decode``, and the stream goes on as after it."""
+        words = _words(data, is_bigendian)
+        marks = np.flatnonzero(words - np.uint16(ADDR_X << 12) >= 0x1000)  # all words but ADDR_X; below 0 wraps
+        heads = np.concatenate((_NO_WORD, words[marks]))  # each is followed by a run of ADDR_X, which may be empty
+        runs = np.diff(np.concatenate(([-1], marks, [len(words)])))  # (h,) words of a run, the head included
+        code, value = heads >> 12, heads & 0xFFF
+        self.unknown_words += int(np.count_nonzero(~_KNOWN[code]))
+        every = np.arange(len(heads))
+        t_us, timed = self._times(code, value, every)
+        y, placed = self._rows(code, value, every)
+        usable, size = timed & placed, self.width * self.height
+        self.unsynchronised += int((runs - 1)[~usable].sum())
+        rows = np.where(usable & (y < self.height), y * self.width, size)  # flat index of the row's first pixel
+        flat = self._singles(words, marks, rows, runs)
+        count = int(np.count_nonzero(flat < size))
+        outside = int((runs - 1)[usable].sum()) - count
+        bearing = usable & (runs > 1)
+        if outside:
+            bearing = np.zeros(len(heads), bool)
+            bearing[np.repeat(every, runs)[1:][flat < size]] = True
+        if np.isin(code, _OF_VECTORS).any():
+            at, more, off = self._vector_pixels(code, value, usable, rows)
+            bearing[at] = True
+            flat, count, outside = np.concatenate((flat, more)), count + len(more), outside + off
+        t_us = t_us[bearing]
+        span_us = (int(t_us.min()), int(t_us.max())) if len(t_us) else (0, 0)
+        return PixelEvents(flat, count, outside, *span_us, self.width, self.height)
+
+    def _singles(self, words, marks, rows, runs) -> np.ndarray:
+        """Flat pixel of every word, int64 (n,); behind the sensor for those that are no ADDR_X or lie outside."""
+        size = self.width * self.height
+        x = words & 0x7FF
+        x[marks] = 0
+        flat = np.repeat(rows, runs)[1:]
+        flat += x
+        flat[marks] = size
+        if len(x) and x.max() >= self.width:
+            flat[x >= self.width] = size
+        return flat
+
+    def _vector_pixels(self, code, value, usable, rows) -> tuple[np.ndarray, np.ndarray, int]:
+        """Words with vectors on the sensor, the flat pixels that those name, and how many lie outside."""
+        at = np.flatnonzero(_VECTOR_PIXELS[code])
+        x, _, bits = self._vectors(code, value, at)
+        unusable = ~usable[at]
+        if unusable.any():
+            self.unsynchronised += _bit_count(bits[unusable])
+            bits[unusable] = 0
+        word, pixel = _set_bits(bits)
+        x = x[word] + pixel
+        row = rows[at[word]]
+        inside = (x < self.width) & (row < self.width * self.height)
+        return at[word[inside]], (row + x)[inside], int(inside.size - np.count_nonzero(inside))
 
     def _times(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
         """Time in us at each of the words ``at``, and whether it is known there."""

@@ -19,6 +19,7 @@ from edge_vlm.sources.event_packets import EventPacketDecoder
 from edge_vlm.sources.evt3 import Evt3Decoder, encode_evt3
 from edge_vlm.sources.libcaer import decode_libcaer, decode_libcaer_cmp
 from edge_vlm.sources.mono import decode_mono
+from edge_vlm.sources.pixel_events import PixelEvents
 
 WIDTH, HEIGHT = 64, 48
 
@@ -95,6 +96,38 @@ def test_evt3_decoder_equals_the_slow_reading_however_the_stream_is_cut(stream, 
         outside += off
     assert got == expected
     assert outside == expected_outside
+
+
+@settings(max_examples=300, deadline=None)
+@given(words, st.lists(st.integers(0, 120), max_size=4))
+def test_evt3_counting_equals_counting_what_is_decoded_however_the_stream_is_cut(stream, cuts):
+    slow, fast = Evt3Decoder(WIDTH, HEIGHT), Evt3Decoder(WIDTH, HEIGHT)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        data = np.array(stream[start:stop], "<u2").tobytes()
+        decoded, counted = PixelEvents.of(*slow.decode(data)), fast.count(data)
+        assert np.array_equal(counted.counts(), decoded.counts())
+        assert counted.count == counted.counts().sum()
+        figures = ("count", "outside", "first_us", "last_us", "width", "height")
+        assert all(getattr(counted, name) == getattr(decoded, name) for name in figures)
+        assert fast == slow  # state and counters; either may go on
+
+
+def test_evt3_counting_of_whole_packets_with_and_without_vectors():
+    rng = np.random.default_rng(5)
+    y, x, t_us = (
+        np.repeat(rng.integers(0, 50, 900), 9),
+        rng.integers(0, 70, 8100),
+        np.sort(rng.integers(0, 40_000, 8100)),
+    )
+    singles = encode_evt3(Events(x.astype(np.uint16), y.astype(np.uint16), t_us, y > 20, 70, 50))
+    vectors = np.array([8 << 12, 6 << 12, 7, *rng.integers(3 << 12, 6 << 12, 5000)], "<u2").tobytes()
+    for data in (singles, vectors, singles + vectors):
+        decoded = PixelEvents.of(*Evt3Decoder(WIDTH, HEIGHT).decode(data))
+        counted = Evt3Decoder(WIDTH, HEIGHT).count(data)
+        assert np.array_equal(counted.counts(), decoded.counts())
+        assert (counted.count, counted.outside) == (decoded.count, decoded.outside)
+        assert (counted.first_us, counted.last_us) == (decoded.first_us, decoded.last_us)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What counting needs of a packet's events: their pixels and the time they span, nothing for each event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_vlm.observation import Events
+
+
+@dataclass(frozen=True)
+class PixelEvents:
+    """``count`` events on a sensor of ``width`` x ``height`` pixels between ``first_us`` and ``last_us``.
+
+    ``flat`` int64 (n,), n >= count: y * width + x of every event on the sensor, in any order; entries of ``width *
+    height`` and more are no events. ``outside`` more events lay off the sensor.
+    """
+
+    flat: np.ndarray
+    count: int
+    outside: int
+    first_us: int
+    last_us: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, events: Events, outside: int = 0) -> PixelEvents:
+        """Decoded events, all of them on the sensor."""
+        flat = events.y.astype(np.int64) * events.width + events.x
+        span_us = (int(events.t_us.min()), int(events.t_us.max())) if len(events) else (0, 0)
+        return cls(flat, len(events), outside, *span_us, events.width, events.height)
+
+    def counts(self) -> np.ndarray:
+        """Events of every pixel, int64 (height, width)."""
+        return pixel_counts(self.flat, self.height, self.width)
+
+
+def pixel_counts(flat: np.ndarray, height: int, width: int) -> np.ndarray:
+    """How often each pixel stands in ``flat``, int64 (height, width); what lies behind the last pixel is left out."""
+    size = height * width
+    return np.bincount(flat, minlength=size)[:size].reshape(height, width)
