@@ -39,6 +39,7 @@ _IS_EVENT = np.zeros(16, bool)
 _IS_EVENT[[ADDR_X, VECT_12, VECT_8]] = True
 # Sensors send a time that is a few steps behind the one before without having wrapped; more than that is a wrap.
 _HIGH_TIME_JITTER = 10
+_UNKNOWN_US = -(1 << 60)  # no time that is known makes the sum positive
 
 
 @dataclass
@@ -113,24 +114,25 @@ class Evt3Decoder:
         runs = np.diff(np.concatenate(([-1], marks, [len(words)])))  # (h,) words of a run, the head included
         code, value = heads >> 12, heads & 0xFFF
         self.unknown_words += int(np.count_nonzero(~_KNOWN[code]))
-        every = np.arange(len(heads))
+        every = slice(None)
         t_us, timed = self._times(code, value, every)
         y, placed = self._rows(code, value, every)
         usable, size = timed & placed, self.width * self.height
-        self.unsynchronised += int((runs - 1)[~usable].sum())
         rows = np.where(usable & (y < self.height), y * self.width, size)  # flat index of the row's first pixel
         flat = self._singles(words, marks, rows, runs)
         count = int(np.count_nonzero(flat < size))
-        outside = int((runs - 1)[usable].sum()) - count
         bearing = usable & (runs > 1)
+        synchronised = int((runs - 1)[bearing].sum())
+        self.unsynchronised += len(words) - len(marks) - synchronised
+        outside = synchronised - count
         if outside:
             bearing = np.zeros(len(heads), bool)
-            bearing[np.repeat(every, runs)[1:][flat < size]] = True
+            bearing[np.repeat(np.arange(len(heads)), runs)[1:][flat < size]] = True
         if np.isin(code, _OF_VECTORS).any():
             at, more, off = self._vector_pixels(code, value, usable, rows)
             bearing[at] = True
             flat, count, outside = np.concatenate((flat, more)), count + len(more), outside + off
-        t_us = t_us[bearing]
+        t_us = t_us[np.flatnonzero(bearing)]
         span_us = (int(t_us.min()), int(t_us.max())) if len(t_us) else (0, 0)
         return PixelEvents(flat, count, outside, *span_us, self.width, self.height)
 
@@ -171,13 +173,12 @@ class Evt3Decoder:
             back[:1] = False  # and the first high time is no wrap
         wraps = state.wraps + np.concatenate(([0], np.cumsum(back)))
         low, low_known = _held(is_low, value, -1 if state.time_low is None else state.time_low)
-        high_at, low_at = high_known[at], low_known[at]
-        t_us = (wraps[high_at] << 24) | (high[high_at] << 12) | low[low_at]
-        known = (high[high_at] >= 0) & (low[low_at] >= 0)
+        full = np.where(high < 0, _UNKNOWN_US, (wraps << 24) | (high << 12))
+        t_us = full[high_known[at]] + np.where(low < 0, _UNKNOWN_US, low)[low_known[at]]
         state.time_high = int(high[-1]) if high[-1] >= 0 else None
         state.time_low = int(low[-1]) if low[-1] >= 0 else None
         state.wraps = int(wraps[-1])
-        return t_us, known
+        return t_us, t_us >= 0
 
     def _rows(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
         rows, held = _held(code == ADDR_Y, value & 0x7FF, -1 if self.state.y is None else self.state.y)
@@ -219,7 +220,8 @@ def _words(data, is_bigendian: bool) -> np.ndarray:
 
 def _held(is_set: np.ndarray, value: np.ndarray, before: int) -> tuple[np.ndarray, np.ndarray]:
     """A register of the stream: its values int64 (k + 1,), ``before`` first, and for each word which one holds."""
-    values = np.concatenate(([before], value[is_set])).astype(np.int64)
+    set_at = np.flatnonzero(is_set)  # quicker than a boolean index
+    values = np.concatenate(([before], value[set_at])).astype(np.int64)
     return values, np.cumsum(is_set, dtype=np.int32)
 
 
