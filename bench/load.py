@@ -110,14 +110,19 @@ class EventStream:
         t_us = np.repeat(np.sort(generator.integers(0, 1_000_000 // PACKETS_PER_S, runs)), _RUN)
         self.events = len(x)
         arrays = (x.astype(np.uint16), y.astype(np.uint16), t_us.astype(np.int64), np.ones(len(x), bool))
-        self._data = np.frombuffer(encode_evt3(Events(*arrays, WIDTH, HEIGHT)), np.uint8)
-        self._types = typestore().types
+        self.data = np.frombuffer(encode_evt3(Events(*arrays, WIDTH, HEIGHT)), np.uint8)
 
     def message(self, number: int) -> bytes:
-        stamp = self._types["builtin_interfaces/msg/Time"](*divmod(time.time_ns(), 1_000_000_000))
-        head = self._types["std_msgs/msg/Header"](stamp, "events")
-        packet = self._types[EVENT_PACKET](head, HEIGHT, WIDTH, number, 0, "evt3", False, self._data)
-        return bytes(typestore().serialize_cdr(packet, EVENT_PACKET))
+        return event_packet(self.data, number)
+
+
+def event_packet(data: np.ndarray, number: int) -> bytes:
+    """Words of EVT3 as a serialised EventPacket of now."""
+    types = typestore().types
+    stamp = types["builtin_interfaces/msg/Time"](*divmod(time.time_ns(), 1_000_000_000))
+    head = types["std_msgs/msg/Header"](stamp, "events")
+    packet = types[EVENT_PACKET](head, HEIGHT, WIDTH, number, 0, "evt3", False, data)
+    return bytes(typestore().serialize_cdr(packet, EVENT_PACKET))
 
 
 if __name__ == "__main__":

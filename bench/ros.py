@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.event_rows import event_rows
 from bench.load import Pictures
 from bench.rows import Row, rows_table, write_rows
 from edge_vlm.sources.image_decoding import decode_image
@@ -33,7 +34,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/bench/ros.json"))
     options = parser.parse_args()
     with_ros = importlib.util.find_spec("rclpy") is not None
-    rows = [*(node_rows() if with_ros else direct_rows()), *decoding_rows()]
+    rows = [*(node_rows() if with_ros else direct_rows()), *decoding_rows(), *event_rows()]
     write_rows(options.out, rows)
     Console().print(rows_table("the ROS 2 node", rows))
     return 0 if all(row.holds is not False for row in rows) else 1

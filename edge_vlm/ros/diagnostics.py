@@ -10,6 +10,7 @@ from edge_vlm.meters import rss_mb
 from edge_vlm.sources.event_intake import EventIntake
 
 REJECTION_WARNS_S = 10.0
+_NO_SENSOR = ("none", "unavailable")  # a machine without one is no fault, a sensor that has ceased is
 OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"  # diagnostic_msgs/DiagnosticStatus
 
 
@@ -37,6 +38,9 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
             f"frames are {abs(age_s):.1f} s {where} when they are described; synchronise the clocks of camera and "
             "computer, or set use_sim_time with a recording or simulation"
         )
+    energy = statistics.energy
+    if energy.joules is None and energy.source not in _NO_SENSOR:
+        return WARN, f"no energy of the last frame: {energy.note}"
     return OK, "captioning"
 
 

@@ -15,9 +15,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from edge_vlm.live.mailbox import Mailbox
 from edge_vlm.live.observer import EventTick
@@ -29,7 +29,8 @@ from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
 DVS_EVENT_ARRAY = "dvs_msgs/msg/EventArray"
 EVENT_SOURCES = {"event_packet": EVENT_PACKET, "event_array": DVS_EVENT_ARRAY}
 _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
-_EVENT_DEPTH = 500  # packets; every one counts, unlike images, where the newest is enough
+IMAGE_DEPTH = 5  # the mailbox keeps the newest and counts the others; what the middleware replaces nobody counts
+_EVENT_DEPTH = 500  # packets; every one counts
 
 
 def sensor_qos(depth: int) -> QoSProfile:
@@ -76,7 +77,8 @@ class Inputs:
 
     @property
     def topics(self) -> list[str]:
-        return [entry.topic for entry in self._inputs]
+        """The images' first."""
+        return [entry.topic for entry in reversed(self._inputs)]
 
     @property
     def problem(self) -> str:
@@ -100,31 +102,32 @@ class Inputs:
         self._inputs, self._timer = [], None
 
     def _listen(self, image_type: str, event_type: str, tick_s: float) -> None:
-        if image_type == IMAGE:
-            self._subscribe(Image, IMAGE, "image", sensor_qos(1), self._on_image)
-        elif image_type == COMPRESSED_IMAGE:
-            self._subscribe(CompressedImage, COMPRESSED_IMAGE, "image/compressed", sensor_qos(1), self._on_image)
-        else:
-            self._timer = self._node.create_timer(tick_s, self._on_tick, callback_group=self._group)
-        if event_type:
+        if event_type:  # first, so that an executor that finds both ready takes the events before the image
             qos = sensor_qos(_EVENT_DEPTH)
             self._subscribe(message_class(event_type), event_type, "events", qos, self._on_events)
+        if image_type == IMAGE:
+            self._subscribe(Image, IMAGE, "image", sensor_qos(IMAGE_DEPTH), self._on_image)
+        elif image_type == COMPRESSED_IMAGE:
+            qos = sensor_qos(IMAGE_DEPTH)
+            self._subscribe(CompressedImage, COMPRESSED_IMAGE, "image/compressed", qos, self._on_image)
+        else:
+            self._timer = self._node.create_timer(tick_s, self._on_tick, callback_group=self._group)
 
     def _subscribe(self, kind: type, message_type: str, name: str, qos: QoSProfile, callback: Callable) -> None:
         events = SubscriptionEventCallbacks(
             incompatible_qos=lambda _: self.check(),
             message_lost=lambda lost: self._statistics.lost(lost.total_count_change),
         )
-        subscription = self._node.create_subscription(
-            kind,
-            name,
-            callback,
-            qos,
-            callback_group=self._group,
-            event_callbacks=events,
-            qos_overriding_options=QoSOverridingOptions(_POLICIES),
-            raw=True,
-        )
+        options = {
+            "callback_group": self._group,
+            "qos_overriding_options": QoSOverridingOptions(_POLICIES),
+            "raw": True,
+        }
+        create = self._node.create_subscription
+        try:
+            subscription = create(kind, name, callback, qos, event_callbacks=events, **options)
+        except UnsupportedEventTypeError:  # not every middleware tells; publishers are looked at every second anyway
+            subscription = create(kind, name, callback, qos, **options)
         twin = {"image": "image/compressed", "image/compressed": "image"}.get(name, "")
         twin_topic = self._node.resolve_topic_name(twin) if twin else ""
         self._inputs.append(_Input(subscription, subscription.topic_name, message_type, twin_topic))

@@ -21,7 +21,8 @@ from edge_vlm.replay.line_file import LineFile, cannot_write
 WAIT_FOR_NODE_S = 60.0
 _TRAILING_S = 2.0  # after the last message
 _LOCKSTEP_TIMEOUT_S = 20.0
-_SETTLE_S = 0.03  # lets the events before an image arrive before it; two topics keep no order between them
+# Two topics keep no order between them: in lockstep an image waits until the events before it must have arrived.
+_SETTLE_S, _SETTLE_PER_PACKET_S = 0.02, 0.006
 
 
 def main(args: list[str] | None = None) -> int:
@@ -101,12 +102,14 @@ def _one_pass(node, recording, options: argparse.Namespace) -> None:
             "start the captioner (ros2 launch edge_vlm captioner.launch.py) and see that it is active",
         )
     pace = _Pace(options.rate)
+    packets = 0
     for message in _limited(node, recording, options.max_frames):
         is_image = message.topic == node.topics.image.name
-        if options.lockstep:
-            node.spin_for(_SETTLE_S if is_image else 0.0)
-        else:
+        if not options.lockstep:
             pace.wait(message.receive_ns, node)
+        elif is_image:
+            node.spin_for(_SETTLE_S + packets * _SETTLE_PER_PACKET_S)
+        packets = 0 if is_image else packets + 1
         try:
             node.publish(message)
         except InputError as error:

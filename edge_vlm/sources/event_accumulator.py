@@ -52,7 +52,8 @@ class EventAccumulator:
     hot_pixels: HotPixelRule = field(default_factory=HotPixelRule)
     max_events: int = 4_000_000
     overload: bool = False
-    _counts: np.ndarray | None = field(default=None, repr=False)  # int32 (height, width)
+    _sensor: tuple[int, int] = (0, 0)  # height, width
+    _counts: np.ndarray | None = field(default=None, repr=False)  # int64 (height, width), None until the first flush
     _pending: list[np.ndarray] = field(default_factory=list, repr=False)
     _pending_count: int = 0
     _total: int = 0
@@ -72,14 +73,13 @@ class EventAccumulator:
             self.overload = True
         if self.overload or not pixels.count:
             return
-        if self._counts is None or self._counts.shape != (pixels.height, pixels.width):
-            self._counts = np.zeros((pixels.height, pixels.width), np.int32)
-            self._drop_pending()
-            self._total = 0
+        if self._sensor != (pixels.height, pixels.width):
+            self._sensor = (pixels.height, pixels.width)
+            self._drop_counts()
         self._total += pixels.count
         self._pending.append(pixels.flat)
         self._pending_count += len(pixels.flat)
-        if self._pending_count > _PENDING_PER_PIXEL * self._counts.size:
+        if self._pending_count > _PENDING_PER_PIXEL * pixels.height * pixels.width:
             self._flush()
         self._first_us = pixels.first_us if self._first_us is None else min(pixels.first_us, self._first_us)
         self._last_us = max(pixels.last_us, self._last_us)
@@ -94,7 +94,6 @@ class EventAccumulator:
         self._flush()
         span_us = 0 if self._first_us is None else self._last_us - self._first_us
         counts, hot = self._patches()
-        per_patch = 0.0 if self._counts is None else self._counts.size / (self.grid[0] * self.grid[1])
         window = EventWindow(
             counts=counts,
             total=int(counts.sum()),
@@ -103,33 +102,33 @@ class EventAccumulator:
             hot_pixels=hot,
             lost=self._lost,
             overload=self.overload,
-            pixels_per_patch=per_patch,
+            pixels_per_patch=self._sensor[0] * self._sensor[1] / (self.grid[0] * self.grid[1]),
         )
         self.reset()
         return window
 
     def reset(self) -> None:
         """Drop the window so far."""
-        if self._counts is not None:
-            self._counts.fill(0)
-        self._drop_pending()
+        self._drop_counts()
         self.overload = False
-        self._total = self._outside = self._lost = self._last_us = 0
+        self._outside = self._lost = self._last_us = 0
         self._first_us = None
 
-    def _drop_pending(self) -> None:
-        self._pending, self._pending_count = [], 0
+    def _drop_counts(self) -> None:
+        self._counts, self._pending = None, []
+        self._pending_count = self._total = 0
 
     def _flush(self) -> None:
         if self._pending:
-            counts = pixel_counts(np.concatenate(self._pending), *self._counts.shape)
-            np.add(self._counts, counts, out=self._counts, casting="unsafe")
-            self._drop_pending()
+            flat = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+            counts = pixel_counts(flat, *self._sensor)
+            self._counts = counts if self._counts is None else np.add(self._counts, counts, out=self._counts)
+            self._pending, self._pending_count = [], 0
 
     def _patches(self) -> tuple[np.ndarray, int]:
         """Events per patch int32 (rows, columns) without hot pixels, and how many pixels those were."""
         rows, columns = self.grid
-        if self._counts is None or self._total == 0:
+        if self._counts is None:
             return np.zeros(self.grid, np.int32), 0
         hot = self.hot_pixels.find(self._counts)
         self._counts.reshape(-1)[hot] = 0
@@ -146,5 +145,7 @@ def _sum_in_parts(counts: np.ndarray, parts: int, axis: int) -> np.ndarray:
         part = np.arange(size) * parts // size
         summed[(part,) if axis == 0 else (slice(None), part)] = counts
         return summed
-    first = -(-np.arange(parts) * size // parts)  # first index of each part
-    return np.add.reduceat(counts, first, axis=axis, dtype=np.int64)
+    first = -(-np.arange(parts + 1) * size // parts)  # first index of each part
+    if axis == 0:  # whole rows: many times as quick as reduceat
+        return np.stack([counts[begin:end].sum(axis=0) for begin, end in zip(first, first[1:], strict=False)])
+    return np.add.reduceat(counts, first[:-1], axis=axis)

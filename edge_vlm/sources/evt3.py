@@ -29,11 +29,8 @@ from edge_vlm.sources.pixel_events import PixelEvents
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
 _SKIPPED = (7, 10, 14, 15)
-_KNOWN = np.zeros(16, bool)
-_KNOWN[[ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, *_SKIPPED]] = True
-_VECTOR_PIXELS = np.zeros(16, np.int64)
-_VECTOR_PIXELS[[VECT_12, VECT_8]] = 12, 8
-_OF_VECTORS = (VECT_BASE_X, VECT_12, VECT_8)
+_UNKNOWN = [1, 9, 11, 12, 13]
+_OF_VECTORS = [VECT_BASE_X, VECT_12, VECT_8]
 _NO_WORD = np.array([_SKIPPED[0] << 12], np.uint16)  # stands for what came before the packet
 _IS_EVENT = np.zeros(16, bool)
 _IS_EVENT[[ADDR_X, VECT_12, VECT_8]] = True
@@ -74,8 +71,7 @@ class Evt3Decoder:
     def skip(self, data, is_bigendian: bool = False) -> None:
         """Follow the time of a packet without decoding its events; rows are known again from the next one on."""
         words = _words(data, is_bigendian)
-        code, value = words >> 12, words & 0xFFF
-        self._times(code, value, np.zeros(0, np.int64))
+        self._times(words >> 12, words & 0xFFF, np.zeros(0, np.int64))
         self.state.y = self.state.base_x = None
 
     def decode(self, data, is_bigendian: bool = False) -> tuple[Events, int]:
@@ -85,19 +81,14 @@ class Evt3Decoder:
         """
         words = _words(data, is_bigendian)
         code, value = words >> 12, words & 0xFFF
-        self.unknown_words += int(np.count_nonzero(~_KNOWN[code]))
+        kinds = self._kinds(code)
         at = np.flatnonzero(_IS_EVENT[code])  # (e,) words that carry events
-        t_us, timed = self._times(code, value, at)
-        y, placed = self._rows(code, value, at)
-        if np.isin(code, _OF_VECTORS).any():
+        t_us, y = self._registers(code, value, at)
+        if kinds[_OF_VECTORS].any():
             x, polarity, bits = self._vectors(code, value, at)
         else:
             x, polarity, bits = value[at] & 0x7FF, value[at] >= 0x800, np.ones(len(at), np.uint16)
-        usable = timed & placed
-        if not usable.all():
-            self.unsynchronised += _bit_count(bits[~usable])
-            bits = np.where(usable, bits, 0)
-        word, pixel = _set_bits(bits)
+        word, pixel = _set_bits(self._synchronised(bits, t_us, y))
         x, y = x[word] + pixel, y[word]
         inside = (x < self.width) & (y < self.height)
         outside = int(inside.size - np.count_nonzero(inside))
@@ -111,80 +102,83 @@ class Evt3Decoder:
         words = _words(data, is_bigendian)
         marks = np.flatnonzero(words - np.uint16(ADDR_X << 12) >= 0x1000)  # all words but ADDR_X; below 0 wraps
         heads = np.concatenate((_NO_WORD, words[marks]))  # each is followed by a run of ADDR_X, which may be empty
-        runs = np.diff(np.concatenate(([-1], marks, [len(words)])))  # (h,) words of a run, the head included
+        runs = np.diff(np.concatenate(([-1], marks, [len(words)]))) - 1
         code, value = heads >> 12, heads & 0xFFF
-        self.unknown_words += int(np.count_nonzero(~_KNOWN[code]))
-        every = slice(None)
-        t_us, timed = self._times(code, value, every)
-        y, placed = self._rows(code, value, every)
-        usable, size = timed & placed, self.width * self.height
-        rows = np.where(usable & (y < self.height), y * self.width, size)  # flat index of the row's first pixel
-        flat = self._singles(words, marks, rows, runs)
-        count = int(np.count_nonzero(flat < size))
-        bearing = usable & (runs > 1)
-        synchronised = int((runs - 1)[bearing].sum())
-        self.unsynchronised += len(words) - len(marks) - synchronised
-        outside = synchronised - count
-        if outside:
-            bearing = np.zeros(len(heads), bool)
-            bearing[np.repeat(np.arange(len(heads)), runs)[1:][flat < size]] = True
-        if np.isin(code, _OF_VECTORS).any():
-            at, more, off = self._vector_pixels(code, value, usable, rows)
-            bearing[at] = True
-            flat, count, outside = np.concatenate((flat, more)), count + len(more), outside + off
-        t_us = t_us[np.flatnonzero(bearing)]
-        span_us = (int(t_us.min()), int(t_us.max())) if len(t_us) else (0, 0)
-        return PixelEvents(flat, count, outside, *span_us, self.width, self.height)
+        kinds, parts = self._kinds(code), []
+        run_at = np.flatnonzero(runs > 0)
+        vector_at = np.flatnonzero((code == VECT_12) | (code == VECT_8))
+        t_us, y = self._registers(code, value, np.concatenate((run_at, vector_at)))
+        if len(run_at):
+            known = slice(None, len(run_at))
+            parts.append(self._runs(words, marks, run_at, runs[run_at], t_us[known], y[known]))
+        if kinds[_OF_VECTORS].any():
+            x, _, bits = self._vectors(code, value, vector_at)
+            parts.append(self._vector_pixels(x, bits, t_us[len(run_at) :], y[len(run_at) :]))
+        return PixelEvents.joined(parts, self.width, self.height)
 
-    def _singles(self, words, marks, rows, runs) -> np.ndarray:
-        """Flat pixel of every word, int64 (n,); behind the sensor for those that are no ADDR_X or lie outside."""
-        size = self.width * self.height
-        x = words & 0x7FF
-        x[marks] = 0
-        flat = np.repeat(rows, runs)[1:]
+    def _runs(self, words, marks, heads, lengths, t_us, y) -> PixelEvents:
+        """The events of runs of ADDR_X. Run i begins behind the mark ``heads[i] - 1`` (0: with the packet)."""
+        begins = np.concatenate(([-1], marks))[heads] + 1
+        known, size = (t_us >= 0) & (y >= 0), self.width * self.height
+        rows = np.where(known & (y < self.height), y * self.width, size)  # flat index of the row's first pixel
+        flat = np.repeat(rows, np.diff(begins, append=len(words)))  # for every word from the first run on
+        x, others = words[begins[0] :] & 0x7FF, marks[heads[0] :] - begins[0]
+        x[others] = 0
         flat += x
-        flat[marks] = size
-        if len(x) and x.max() >= self.width:
+        flat[others] = size
+        off = y.max() >= self.height or x.max() >= self.width
+        if off:
             flat[x >= self.width] = size
-        return flat
+        timed = int(lengths[known].sum())
+        count = int(np.count_nonzero(flat < size)) if off else timed
+        self.unsynchronised += int(lengths.sum()) - timed
+        if count < timed:
+            known = np.logical_or.reduceat(flat < size, begins - begins[0])
+        return PixelEvents.spanning(t_us[known], flat, count, timed - count, self.width, self.height)
 
-    def _vector_pixels(self, code, value, usable, rows) -> tuple[np.ndarray, np.ndarray, int]:
-        """Words with vectors on the sensor, the flat pixels that those name, and how many lie outside."""
-        at = np.flatnonzero(_VECTOR_PIXELS[code])
-        x, _, bits = self._vectors(code, value, at)
-        unusable = ~usable[at]
-        if unusable.any():
-            self.unsynchronised += _bit_count(bits[unusable])
-            bits[unusable] = 0
+    def _vector_pixels(self, x, bits, t_us, y) -> PixelEvents:
+        """The events of vectors; arguments as of ``_vectors``, one entry for each."""
+        bits = self._synchronised(bits, t_us, y)
         word, pixel = _set_bits(bits)
-        x = x[word] + pixel
-        row = rows[at[word]]
-        inside = (x < self.width) & (row < self.width * self.height)
-        return at[word[inside]], (row + x)[inside], int(inside.size - np.count_nonzero(inside))
+        flat, bearing = (y * self.width + x)[word] + pixel, bits > 0
+        if x.max(initial=0) + 12 > self.width or y.max(initial=0) >= self.height:
+            inside = (x[word] + pixel < self.width) & (y[word] < self.height)
+            flat, bearing = flat[inside], np.isin(np.arange(len(bits)), word[inside])
+        return PixelEvents.spanning(t_us[bearing], flat, len(flat), len(word) - len(flat), self.width, self.height)
 
-    def _times(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
-        """Time in us at each of the words ``at``, and whether it is known there."""
+    def _kinds(self, code) -> np.ndarray:
+        """How many words of each type there are (16,)."""
+        kinds = np.bincount(code, minlength=16)
+        self.unknown_words += int(kinds[_UNKNOWN].sum())
+        return kinds
+
+    def _registers(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
+        """Time in us and row at the words ``at``, each negative where it is not known yet."""
+        rows, lengths = _held(code == ADDR_Y, value & 0x7FF, self.state.y)
+        self.state.y = _known(rows[-1])
+        return self._times(code, value, at), np.repeat(rows, lengths)[at]
+
+    def _times(self, code, value, at) -> np.ndarray:
         state = self.state
-        high, high_known = _held(code == TIME_HIGH, value, -1 if state.time_high is None else state.time_high)
-        is_low = code == TIME_LOW
-        back = np.diff(high) < -_HIGH_TIME_JITTER
+        high, high_lengths = _held(code == TIME_HIGH, value, state.time_high)
+        is_low, back = code == TIME_LOW, np.diff(high) < -_HIGH_TIME_JITTER
         if state.time_high is None:
-            is_low &= high_known > 0  # a low time says nothing before the first high time
+            is_low[: high_lengths[0]] = False  # a low time says nothing before the first high time
             back[:1] = False  # and the first high time is no wrap
+        low, low_lengths = _held(is_low, value, state.time_low)
         wraps = state.wraps + np.concatenate(([0], np.cumsum(back)))
-        low, low_known = _held(is_low, value, -1 if state.time_low is None else state.time_low)
-        full = np.where(high < 0, _UNKNOWN_US, (wraps << 24) | (high << 12))
-        t_us = full[high_known[at]] + np.where(low < 0, _UNKNOWN_US, low)[low_known[at]]
-        state.time_high = int(high[-1]) if high[-1] >= 0 else None
-        state.time_low = int(low[-1]) if low[-1] >= 0 else None
-        state.wraps = int(wraps[-1])
-        return t_us, t_us >= 0
+        state.time_high, state.time_low, state.wraps = _known(high[-1]), _known(low[-1]), int(wraps[-1])
+        high = np.where(high < 0, _UNKNOWN_US, (wraps << 24) | (high << 12))
+        low = np.where(low < 0, _UNKNOWN_US, low)
+        return np.repeat(high, high_lengths)[at] + np.repeat(low, low_lengths)[at]
 
-    def _rows(self, code, value, at) -> tuple[np.ndarray, np.ndarray]:
-        rows, held = _held(code == ADDR_Y, value & 0x7FF, -1 if self.state.y is None else self.state.y)
-        self.state.y = int(rows[-1]) if rows[-1] >= 0 else None
-        y = rows[held[at]]
-        return y, y >= 0
+    def _synchronised(self, bits, t_us, y) -> np.ndarray:
+        """``bits`` without those of the words whose time or row is not known; they are counted."""
+        known = (t_us >= 0) & (y >= 0)
+        if known.all():
+            return bits
+        self.unsynchronised += _bit_count(bits[~known])
+        return np.where(known, bits, 0)
 
     def _vectors(self, code, value, at) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First pixel, polarity, and pixels set from there on, for each of the words ``at``.
@@ -193,16 +187,17 @@ class Evt3Decoder:
         """
         state = self.state
         is_base = code == VECT_BASE_X
-        base, held = _held(is_base, value, -1 if state.base_x is None else state.base_x | state.base_polarity << 11)
-        moved = np.concatenate(([0], np.cumsum(_VECTOR_PIXELS[code])))  # pixels passed before each word
-        moved_at_base = np.concatenate(([0], moved[:-1][is_base]))
-        first_pixel = np.where(base >= 0, base & 0x7FF, 0) - moved_at_base
-        single = code[at] == ADDR_X
-        held_at = held[at]
-        x = np.where(single, value[at] & 0x7FF, first_pixel[held_at] + moved[at])
-        polarity = np.where(single, value[at], base[held_at]) & 0x800 != 0
-        bits = np.where(single, 1, np.where(code[at] == VECT_8, value[at] & 0xFF, value[at]))
-        baseless = ~single & (base[held_at] < 0)
+        base, lengths = _held(
+            is_base, value, None if state.base_x is None else state.base_x | state.base_polarity << 11
+        )
+        pixels = (code == VECT_12) * np.uint8(12) + (code == VECT_8) * np.uint8(8)
+        moved = np.cumsum(pixels, dtype=np.int64)  # pixels passed behind each word
+        first_pixel = np.where(base < 0, 0, base & 0x7FF) - np.concatenate(([0], moved[np.flatnonzero(is_base)]))
+        single, value_at, base_at = code[at] == ADDR_X, value[at], np.repeat(base, lengths)[at]
+        x = np.where(single, value_at & 0x7FF, np.repeat(first_pixel, lengths)[at] + moved[at] - pixels[at])
+        polarity = np.where(single, value_at, base_at) & 0x800 != 0
+        bits = np.where(single, 1, np.where(code[at] == VECT_8, value_at & 0xFF, value_at))
+        baseless = ~single & (base_at < 0)
         if baseless.any():
             self.unsynchronised += _bit_count(bits[baseless])
             bits[baseless] = 0
@@ -218,19 +213,24 @@ def _words(data, is_bigendian: bool) -> np.ndarray:
     return flat[: flat.size // 2 * 2].view(">u2" if is_bigendian else "<u2").astype(np.uint16, copy=False)
 
 
-def _held(is_set: np.ndarray, value: np.ndarray, before: int) -> tuple[np.ndarray, np.ndarray]:
-    """A register of the stream: its values int64 (k + 1,), ``before`` first, and for each word which one holds."""
-    set_at = np.flatnonzero(is_set)  # quicker than a boolean index
-    values = np.concatenate(([before], value[set_at])).astype(np.int64)
-    return values, np.cumsum(is_set, dtype=np.int32)
+def _held(is_set: np.ndarray, value: np.ndarray, before: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """A register of the stream: its values int64 (k + 1,), first ``before`` or -1, and how many words each holds."""
+    set_at = np.flatnonzero(is_set)
+    values = np.concatenate(([-1 if before is None else before], value[set_at])).astype(np.int64)
+    return values, np.diff(np.concatenate(([0], set_at, [len(is_set)])))
+
+
+def _known(value: int) -> int | None:
+    return int(value) if value >= 0 else None
 
 
 def _set_bits(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index and bit number of every set bit of ``bits`` uint16 (e,), in order."""
     if (bits == 1).all():
         return np.arange(len(bits)), np.zeros(len(bits), np.int64)
-    planes = np.unpackbits(bits.astype("<u2").view(np.uint8), bitorder="little")
-    return np.divmod(np.flatnonzero(planes), 16)
+    planes = np.unpackbits(bits.astype("<u2").view(np.uint8), bitorder="little").view(bool)
+    at = np.flatnonzero(planes)
+    return at >> 4, at & 15
 
 
 def _bit_count(bits: np.ndarray) -> int:

@@ -33,6 +33,30 @@ class PixelEvents:
         span_us = (int(events.t_us.min()), int(events.t_us.max())) if len(events) else (0, 0)
         return cls(flat, len(events), outside, *span_us, events.width, events.height)
 
+    @classmethod
+    def spanning(cls, t_us: np.ndarray, *fields) -> PixelEvents:
+        """``fields``: flat, count, outside, width, height. ``t_us``: times of words with events, in any order."""
+        flat, count, outside, width, height = fields
+        span_us = (int(t_us.min()), int(t_us.max())) if len(t_us) else (0, 0)
+        return cls(flat, count, outside, *span_us, width, height)
+
+    @classmethod
+    def joined(cls, parts: list[PixelEvents], width: int, height: int) -> PixelEvents:
+        """Several kinds of events of one packet."""
+        if len(parts) == 1:
+            return parts[0]
+        flat = np.concatenate([part.flat for part in parts]) if parts else np.zeros(0, np.int64)
+        spans = [(part.first_us, part.last_us) for part in parts if part.count] or [(0, 0)]
+        return cls(
+            flat,
+            sum(part.count for part in parts),
+            sum(part.outside for part in parts),
+            min(first for first, _ in spans),
+            max(last for _, last in spans),
+            width,
+            height,
+        )
+
     def counts(self) -> np.ndarray:
         """Events of every pixel, int64 (height, width)."""
         return pixel_counts(self.flat, self.height, self.width)

@@ -21,6 +21,7 @@ from std_msgs.msg import Float32
 
 from edge_vlm.meters import rss_mb
 from edge_vlm.ros.diagnostics import ERROR, OK, STALE, WARN
+from edge_vlm.ros.inputs import UnsupportedEventTypeError
 
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
@@ -60,6 +61,21 @@ def test_impossible_qos_override_fails_to_activate_and_the_node_lives(graph):
     assert not node.active
     assert not list(node.subscriptions)
     assert graph.status("configured, not active").level == WARN
+
+
+def test_middleware_that_tells_no_events_of_its_own(graph, monkeypatch):
+    node = graph.captioner(fake_opener(), overrides={"qos_overrides./image.subscription.reliability": "reliable"})
+    create = node.create_subscription
+
+    def without_events(*arguments, **options):
+        if "event_callbacks" in options:
+            raise UnsupportedEventTypeError("not supported")
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(node, "create_subscription", without_events)
+    assert graph.change(CONFIGURE)
+    assert graph.change(ACTIVATE)
+    assert graph.status("nothing arrives").level == WARN
 
 
 def test_wrong_message_type_is_told(graph):
@@ -291,10 +307,11 @@ def test_energy_from_a_topic(graph, tiny_bundle, choice, topic):
     kind = {"power": Float32, "battery_state": BatteryState}[topic]
     watts = graph.client.create_publisher(kind, topic, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
     node = graph.started(bundle=str(tiny_bundle), energy=choice)
-    graph.publish(SECOND)
+    graph.publish(time.time_ns())
     graph.wait(lambda: node.statistics.frames_processed == 1)
     assert node.statistics.energy.joules is None
     assert "none has come" in node.statistics.energy.note
+    assert graph.status("no energy of the last frame").level == WARN
     graph.wait(lambda: watts.get_subscription_count() > 0)
     message = Float32(data=12.0) if topic == "power" else BatteryState(voltage=24.0, current=-0.5)
     stamps = iter(range(2, 10_000))
