@@ -14,6 +14,7 @@ from edge_vlm.errors import EdgeVlmError
 # Subcommand: module of `add_arguments(parser)` and `run(args) -> int`, imported when it is called.
 COMMANDS = {
     "train-demo": ("train_demo", "render scenes and train the demo model on them"),
+    "train-photos": ("train_photos", "train a captioner on photographs in the Flickr8k layout"),
     "compress": ("compress", "quantise a Hugging Face folder, train it to recover, write the bundle"),
     "export": ("export", "write a bundle of a model without training"),
     "compare": ("compare", "several bundles side by side: memory, tokens/s, perplexity, captions"),

@@ -60,8 +60,9 @@ def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTok
             model.set_attn_implementation(implementation)
         tokenizer.save_pretrained(target)
         size = model.config.vision_config.image_size
+        tokens = (size // model.config.vision_config.patch_size // model.config.scale_factor) ** 2
         write_json(target / "preprocessor_config.json", preprocessor_settings(size))
-        processor = {"image_seq_len": IMAGE_TOKENS, "processor_class": "SmolVLMProcessor"}
+        processor = {"image_seq_len": tokens, "processor_class": "SmolVLMProcessor"}
         write_json(target / "processor_config.json", processor)
         write_json(target / "chat_template.json", {"chat_template": tokenizer.chat_template})
 

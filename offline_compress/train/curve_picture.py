@@ -16,20 +16,20 @@ _PANELS = (
 )
 
 
-def draw_curve(rows: Sequence[dict], path: Path) -> None:
-    """PNG of the rows of curve.jsonl. Raises OutputError."""
+def draw_curve(rows: Sequence[dict], path: Path, panels: Sequence[tuple[str, Sequence[str]]] = _PANELS) -> None:
+    """PNG of the rows of curve.jsonl; a panel is a title and the columns it shows. Raises OutputError."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(_PANELS), figsize=(15, 4.2), layout="constrained")
-    for axis, (title, names) in zip(axes, _PANELS, strict=True):
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(15, 4.2), layout="constrained")
+    for axis, (title, names) in zip(axes, panels, strict=True):
         for name in names:
             points = [(row["step"], row[name]) for row in rows if name in row]
             if points:
                 steps, values = zip(*points, strict=True)
-                axis.plot(steps, values, label=name.removeprefix("heldout_"), marker="." if len(points) < 40 else None)
+                axis.plot(steps, values, label=name.removeprefix("heldout_").removeprefix("dev_"), marker="." if len(points) < 40 else None)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         if axis.has_data():

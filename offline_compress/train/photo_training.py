@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The photo captioner from photographs to a Hugging Face folder: resumable training, previews, figures on the test split."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_vlm.errors import SourceError
+from edge_vlm.files import make_folder, reporting, write_json
+from offline_compress.evaluate.caption_metrics import caption_metrics
+from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
+from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.export.prompt import Prompt
+from offline_compress.models.demo_model import save_folder
+from offline_compress.models.photo_model import IMAGE_SIZE, IMAGE_TOKENS, VOCABULARY, build_photo_model, photo_config
+from offline_compress.models.photo_views import PhotoViews
+from offline_compress.models.photos import PhotoSet, plain, words
+from offline_compress.models.tokenizer import train_tokenizer
+from offline_compress.train.attention import use_plain_attention
+from offline_compress.train.compression import load_checkpoint, save_checkpoint
+from offline_compress.train.curve_picture import draw_curve
+from offline_compress.train.demo_training import mean, read_curve
+from offline_compress.train.float_training import TrainingProgress
+from offline_compress.train.photo_batches import PhotoBatches, TextBatches
+from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig
+
+CHECKPOINT, CURVE, PICTURE, METRICS, MODEL = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json", "model"
+QUICK_PHOTOS = 100
+CURVE_EVERY = 10
+TOPICS = 800
+TOO_COMMON = 8  # words: "a", "in", "the" tell nothing of a photo
+PANELS = (
+    ("caption loss", ("answer",)),
+    ("teacher", ("features", "topics")),
+    ("dev captions", ("dev_cider", "dev_bleu_4", "dev_rouge_l")),
+)
+
+
+@dataclass(frozen=True)
+class PhotoData:
+    """Training photos with their views, dev photos, and captions without photos to learn English from."""
+
+    train: PhotoSet
+    dev: PhotoSet
+    views: PhotoViews
+    texts: tuple[str, ...]
+
+
+@dataclass
+class PhotoTraining:
+    """One run in the folder `out`. Same data, seed and options: same batches in the same order."""
+
+    out: Path
+    data: PhotoData
+    config: PhotoTrainingConfig
+    batch: int = 32
+    seed: int = 0
+    dinov2: Path | None = None
+    say: Callable[[str], None] = print
+    rows: list[dict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        captions = [plain(texts) for texts in self.data.train.captions]
+        told = [text for texts in captions for text in texts]
+        self.tokenizer = train_tokenizer([*told, *self.data.texts], VOCABULARY)
+        self.prompt = Prompt.smolvlm(IMAGE_TOKENS)
+        model = build_photo_model(photo_config(len(self.tokenizer)), self.seed, self.dinov2)
+        use_plain_attention(model)
+        batches = PhotoBatches(
+            self.data.views, captions, self.tokenizer, self.prompt, self.batch, topics_of(told), self.seed
+        )
+        texts = TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed)
+        self.trainer = PhotoTrainer(model, batches, self.config, texts=texts)
+        self.window: list[TrainingProgress] = []
+
+    def run(self, resume: bool, report: Callable[[TrainingProgress], None]) -> Path:
+        """Train, then write the folder of the running mean; returns it.
+
+        Raises InputError for a checkpoint of another run or a loss that is not finite, OutputError for a full disk.
+        """
+        make_folder(self.out)
+        checkpoint = self.out / CHECKPOINT
+        if resume and checkpoint.is_file():
+            self.trainer.restore(load_checkpoint(checkpoint), checkpoint)
+            self.say(f"going on after step {self.trainer.step} of {checkpoint}")
+        self.rows = read_curve(self.out / CURVE, self.trainer.step)
+
+        def both(progress: TrainingProgress) -> None:
+            self.note(progress)
+            report(progress)
+
+        self.trainer.run(both, self.checkpoint)
+        return self.out / MODEL
+
+    def note(self, progress: TrainingProgress) -> None:
+        """Means of the last steps, one row of the curve."""
+        if self.window and self.window[-1].losses.keys() != progress.losses.keys():
+            self.window = []
+        self.window.append(progress)
+        if progress.step % CURVE_EVERY == 0:
+            row = {"step": progress.step, "samples_per_s": round(mean([p.samples_per_s for p in self.window]), 1)}
+            self.append(row | {n: round(mean([p.losses[n] for p in self.window]), 4) for n in progress.losses})
+            self.window = []
+
+    def append(self, row: dict) -> None:
+        self.rows.append(row)
+        with reporting(self.out / CURVE), open(self.out / CURVE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def checkpoint(self, trainer: PhotoTrainer) -> None:
+        """State to go on from, the model so far, and how it captions some dev photos."""
+        save_checkpoint(trainer.state(), self.out / CHECKPOINT)
+        save_folder(trainer.kept, self.tokenizer, self.out / MODEL)
+        metrics = self.preview() if trainer.step > self.config.text_steps else {}
+        trainer.worker.train()
+        if metrics:
+            self.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            self.say(f"step {trainer.step}: {QUICK_PHOTOS} dev photos: {shown}")
+        draw_curve(self.rows, self.out / PICTURE, PANELS)
+
+    def preview(self) -> dict[str, float]:
+        images = squares(self.data.dev, QUICK_PHOTOS)
+        references = [plain(texts) for texts in self.data.dev.captions[: len(images)]]
+        said = greedy_captions(self.trainer.kept, self.tokenizer, self.prompt, images, max_new_tokens=24)
+        metrics = caption_metrics(said, references, meteor=False)
+        scores = answer_log_probabilities(
+            self.trainer.kept, self.tokenizer, self.prompt, images, [texts[0] for texts in references]
+        )
+        self.say(f"says: {said[:3]}")
+        return {name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l")} | {
+            "token_perplexity": round(from_log_probabilities(scores), 3)
+        }
+
+
+def topics_of(captions: Sequence[str]) -> tuple[str, ...]:
+    """The words that captions use most, but for the very most."""
+    counts = Counter(word for caption in captions for word in set(words(caption)))
+    return tuple(word for word, _ in counts.most_common(TOPICS + TOO_COMMON)[TOO_COMMON:])
+
+
+def squares(photos: PhotoSet, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:
+    """The first ``count`` photos as the model sees them, uint8 (size, size, 3)."""
+    images = (photos.image(i) for i in range(len(photos) if count is None else min(count, len(photos))))
+    return [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if max(image.shape[:2]) > size
+                       else cv2.INTER_LINEAR) for image in images]  # fmt: skip
+
+
+def read_texts(path: Path) -> tuple[str, ...]:
+    """A caption a line, plain or .gz. Raises SourceError."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            captions = plain(file.read().splitlines())
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise SourceError(f"{path}: {error}", "give a text file with one caption a line") from error
+    return tuple(caption for caption in captions if caption)
+
+
+def word_perplexity(scores: Sequence[Sequence[float]], captions: Sequence[str]) -> float:
+    """exp of the negative log-likelihood per word, the end of a caption being one more word."""
+    total = -sum(float(np.sum(row, dtype=np.float64)) for row in scores)
+    return math.exp(total / sum(len(words(caption)) + 1 for caption in captions))
