@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="views and features (default: DIR/cache)")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="captions without photos, one a line, plain or .gz")
     parser.add_argument("--dinov2", type=Path, metavar="PATH",
-                        help="start the encoder from a DINOv2-small: its Hugging Face folder, or an ONNX file")  # fmt: skip
+                        help="start the encoder from a DINOv2-small: Hugging Face folder or ONNX file")  # fmt: skip
     parser.add_argument("--epochs", type=float, default=6, help="times each photo is seen (default: %(default)s)")
     parser.add_argument("--text-steps", type=int, default=160, help="steps on captions alone (default: %(default)s)")
     parser.add_argument("--views", type=int, default=4, help="crops of each photo (default: %(default)s)")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     from offline_compress.models.photo_model import IMAGE_SIZE
     from offline_compress.models.photo_views import prepare_views
-    from offline_compress.models.photos import open_photos
+    from offline_compress.pairs.flickr8k import open_flickr8k
     from offline_compress.train.photo_trainer import PhotoTrainingConfig
     from offline_compress.train.photo_training import PhotoData, PhotoTraining, read_texts
     from offline_compress.train.progress import counted, open_console
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     if args.threads:
         torch.set_num_threads(args.threads)
-    train, dev = open_photos(args.photos, "train"), open_photos(args.photos, "dev")
+    train, dev = open_flickr8k(args.photos, "train"), open_flickr8k(args.photos, "dev")
     with counted("views", args.views * len(train), console) as progress:
         views = prepare_views(train, args.teacher, args.cache or args.out / "cache", IMAGE_SIZE, args.views,
                               lambda done, total: progress(done))  # fmt: skip

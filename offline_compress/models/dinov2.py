@@ -61,7 +61,9 @@ def vision_state(tensors: dict[str, np.ndarray], blocks: int, grid: int) -> dict
         for part in ("weight", "bias"):
             state[f"post_layernorm.{part}"] = source[f"layernorm.{part}"]
     except KeyError as error:
-        raise InputError(f"DINOv2 weights without {error}", "give a whole model of at least that many blocks") from error
+        raise InputError(
+            f"DINOv2 weights without {error}", "give a whole model of at least that many blocks"
+        ) from error
     return state
 
 

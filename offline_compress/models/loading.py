@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch import nn
 
 from edge_vlm.errors import InputError
@@ -26,17 +27,25 @@ class ImageSettings:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def pixels(self, image_rgb: np.ndarray) -> np.ndarray:
-        """uint8 (rows, cols, 3) RGB, squashed and normalised: float32 (3, size, size). Raises InputError."""
+    def square(self, image_rgb: np.ndarray) -> np.ndarray:
+        """uint8 (rows, cols, 3) RGB, squashed to (size, size, 3). Raises InputError."""
         if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or not image_rgb.size:
             raise InputError(f"an image of {image_rgb.dtype} {image_rgb.shape}", "give uint8 (rows, cols, 3) RGB")
         shrinking = max(image_rgb.shape[:2]) > self.size
         method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        square = image_rgb
-        if image_rgb.shape[:2] != (self.size, self.size):
-            square = cv2.resize(image_rgb, (self.size, self.size), interpolation=method)
-        values = (square.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        if image_rgb.shape[:2] == (self.size, self.size):
+            return image_rgb
+        return cv2.resize(image_rgb, (self.size, self.size), interpolation=method)
+
+    def pixels(self, image_rgb: np.ndarray) -> np.ndarray:
+        """uint8 (rows, cols, 3) RGB, squashed and normalised: float32 (3, size, size). Raises InputError."""
+        values = (self.square(image_rgb).astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
         return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+    def normalised(self, squares: np.ndarray) -> torch.Tensor:
+        """float32 (B, size, size, 3) in [0, 1] to what models take: (B, 1, 3, size, size)."""
+        values = (squares - np.float32(self.mean)) / np.float32(self.std)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))[:, None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,6 @@ class LoadedVlm:
 
 def load_vlm(folder: Path | str, question: str = QUESTION) -> LoadedVlm:
     """Raises CheckpointError naming the file that is missing, damaged or of another model family."""
-    import torch
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
     folder = Path(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The photo captioner: a SmolVLM of about 15 million parameters, its encoder the first blocks of a DINOv2 where given."""
+"""The photo captioner: a SmolVLM of 16 million parameters; its encoder may start as the first blocks of a DINOv2."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.mobilenet_features import SIDE, MobileNetFeatures
-from offline_compress.models.photos import PhotoSet
+from offline_compress.pairs.captioned_images import CaptionedImages
 
 COMPONENTS = 192
 BASIS_PHOTOS = 300
@@ -42,7 +42,7 @@ class PhotoViews:
 
 
 def prepare_views(
-    photos: PhotoSet,
+    photos: CaptionedImages,
     teacher: Path,
     cache: Path,
     size: int,
@@ -53,15 +53,18 @@ def prepare_views(
     for a teacher that is none, OutputError where the folder cannot be written."""
     identity = {"photos": digest(photos.names), "size": size, "components": COMPONENTS}
     total = views * len(photos)
-    for view in range(views):
-        report(view * len(photos), total)
-        if read_identity(cache / f"view-{view}.json") != identity:
-            make_folder(cache)
-            network = MobileNetFeatures(teacher)
-            mean, basis = principal_components(photos, network, cache)
-            compute_view(photos, view, size, cache, lambda image: (network(image) - mean) @ basis,
-                         lambda done, view=view: report(view * len(photos) + done, total))  # fmt: skip
-            write_json(cache / f"view-{view}.json", identity)
+    missing = [view for view in range(views) if read_identity(cache / f"view-{view}.json") != identity]
+    if missing:
+        make_folder(cache)
+        network = MobileNetFeatures(teacher)
+        mean, basis = principal_components(photos, network, cache)
+    for done, view in enumerate(missing, start=views - len(missing)):
+        first = done * len(photos)
+        compute_view(
+            photos, view, size, cache, lambda image: (network(image) - mean) @ basis,
+            lambda count, first=first: report(first + count, total),
+        )  # fmt: skip
+        write_json(cache / f"view-{view}.json", identity)
     report(total, total)
     return PhotoViews(
         tuple(np.load(cache / f"view-{view}.pixels.npy", mmap_mode="r") for view in range(views)),
@@ -70,7 +73,7 @@ def prepare_views(
 
 
 def compute_view(
-    photos: PhotoSet,
+    photos: CaptionedImages,
     view: int,
     size: int,
     cache: Path,
@@ -109,7 +112,9 @@ def view_of(image: np.ndarray, view: int, index: int) -> np.ndarray:
     return np.ascontiguousarray(crop[:, ::-1] if PhotoViews.mirrored(view) else crop)
 
 
-def principal_components(photos: PhotoSet, network: MobileNetFeatures, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+def principal_components(
+    photos: CaptionedImages, network: MobileNetFeatures, cache: Path
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean (1280,) and basis (1280, components) of the features of some whole photos, scaled so that a component of
     standard deviation d keeps d ** 0.5 and the strongest has 1: the weak ones count, their noise does not rule."""
     path = cache / "basis.npz"

@@ -33,23 +33,25 @@ class CaptionBatches:
         phrasings = rng.integers(0, [len(self.answers[i]) for i in chosen])
         images = np.stack([self.scenes.image(i) for i in chosen])
         pixels = augmented(images, rng) if self.augment else images.astype(np.float32) / 255
-        batch = self.sequences([self.answers[i][k] for i, k in zip(chosen, phrasings, strict=True)])
+        answers = [self.answers[i][k] for i, k in zip(chosen, phrasings, strict=True)]
+        batch = sequences(self.prompt, answers, self.pad)
         batch["pixel_values"] = normalised(pixels)
         batch["patch_labels"] = torch.from_numpy(self.scenes.labels[chosen].astype(np.int64)).flatten(1, 2)
         return batch
 
-    def sequences(self, answers: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Prompt and answer, padded at the end; labels are the answer's tokens."""
-        length, start = max(map(len, answers)), len(self.prompt)
-        ids = torch.full((len(answers), start + length), self.pad)
-        labels = torch.full_like(ids, IGNORED_LABEL)
-        ids[:, :start] = torch.tensor(self.prompt)
-        mask = torch.ones_like(ids)
-        for row, answer in enumerate(answers):
-            end = start + len(answer)
-            ids[row, start:end] = labels[row, start:end] = torch.tensor(answer)
-            mask[row, end:] = 0
-        return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+def sequences(prompt: list[int], answers: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
+    """Prompt and answer, padded at the end; labels are the answer's tokens."""
+    length, start = max(map(len, answers)), len(prompt)
+    ids = torch.full((len(answers), start + length), pad)
+    labels = torch.full_like(ids, IGNORED_LABEL)
+    ids[:, :start] = torch.tensor(prompt)
+    mask = torch.ones_like(ids)
+    for row, answer in enumerate(answers):
+        end = start + len(answer)
+        ids[row, start:end] = labels[row, start:end] = torch.tensor(answer)
+        mask[row, end:] = 0
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
 def prompt_ids(tokenizer, prompt: Prompt) -> list[int]:

@@ -29,7 +29,12 @@ def draw_curve(rows: Sequence[dict], path: Path, panels: Sequence[tuple[str, Seq
             points = [(row["step"], row[name]) for row in rows if name in row]
             if points:
                 steps, values = zip(*points, strict=True)
-                axis.plot(steps, values, label=name.removeprefix("heldout_").removeprefix("dev_"), marker="." if len(points) < 40 else None)
+                axis.plot(
+                    steps,
+                    values,
+                    label=name.removeprefix("heldout_").removeprefix("dev_"),
+                    marker="." if len(points) < 40 else None,
+                )
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         if axis.has_data():

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from offline_compress.evaluate.caption_metrics import words
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.photo_views import PhotoViews
-from offline_compress.models.photos import words
 from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
 from offline_compress.train.distillation import IGNORED_LABEL
 

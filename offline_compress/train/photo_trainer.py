@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,16 +12,19 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.train.distillation import IGNORED_LABEL
-from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig, rate_factor
+from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig
 from offline_compress.train.photo_batches import PhotoBatches, TextBatches
 
 
 @dataclass(frozen=True)
 class PhotoTrainingConfig(FloatTrainingConfig):
     """`text_steps` on captions alone come before `steps - text_steps` on photos. `vision_rate` is relative to `rate`.
-    `feature_weight` and `topic_weight` fall to a fifth over the run; the model that is kept is the running mean."""
+    The learning rate stays constant up to the last `decay` of the steps on photos and falls to 0 in these, and the
+    weights of the teacher's losses to a fifth, so that a run can be given more or fewer `steps` up to then. The model
+    that is kept is the running mean."""
 
     text_steps: int = 0
+    decay: float = 0.4
     vision_rate: float = 0.4
     feature_weight: float = 1.0
     topic_weight: float = 1.0
@@ -29,6 +32,14 @@ class PhotoTrainingConfig(FloatTrainingConfig):
     dropout: float = 0.15
     mean_over_steps: int = 150
     frozen_blocks: int = 0  # of the vision encoder, with the patch convolution and positions
+
+    def identity(self) -> dict:
+        return {name: value for name, value in super().identity().items() if name not in ("steps", "decay")}
+
+    def left(self, step: int) -> float:
+        """1, from where the decay begins down to 0 at the last step."""
+        photo_steps = self.steps - self.text_steps
+        return min(1.0, (self.steps - step) / max(1, self.decay * photo_steps))
 
 
 class TeacherHeads(nn.Module):
@@ -45,7 +56,7 @@ class TeacherHeads(nn.Module):
             self.topics.bias.copy_(torch.logit(topic_shares, eps=1e-4))
 
     def forward(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """hidden (B, patches, d): the distance to the teacher relative to its variance, and the words' cross-entropy."""
+        """hidden (B, patches, d): distance to the teacher relative to its variance, cross-entropy of the words."""
         side = int(hidden.shape[1] ** 0.5)
         target = batch["features"].transpose(1, 2).unflatten(2, (int(batch["features"].shape[1] ** 0.5), -1))
         target = functional.interpolate(target, (side, side), mode="bilinear").flatten(2).transpose(1, 2)
@@ -89,11 +100,10 @@ class PhotoTrainer(FloatTrainer):
         return groups
 
     def train_step(self) -> tuple[dict[str, float], dict[str, float], int]:
-        done = self.step - self.config.text_steps
-        stage = self.config.text_steps if done < 0 else self.config.steps - self.config.text_steps
-        factor = rate_factor(self.step if done < 0 else done, stage_config(self.config, stage))
+        done, left = self.step - self.config.text_steps, self.config.left(self.step)
+        warm = min(1.0, (1 + (self.step if done < 0 else done)) / self.config.warmup_steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate * group["share"] * factor
+            group["lr"] = self.config.rate * group["share"] * warm * left
         torch.manual_seed(self.step)  # dropout, so that a resumed run goes on as it would have
         if done < 0:
             batch = self.texts.batch(self.step)
@@ -101,11 +111,11 @@ class PhotoTrainer(FloatTrainer):
             loss = losses["answer"]
         else:
             batch = self.batches.batch(done)
-            fading = 1 - 0.8 * done / max(1, stage)
             patches = encode(self.worker, batch["pixel_values"][:, 0])
             answer = caption_loss(self.worker, batch, patches, self.config.smoothing)
             features, topics = self.heads(patches.float(), batch)
-            loss = answer + fading * (self.config.feature_weight * features + self.config.topic_weight * topics)
+            taught = self.config.feature_weight * features + self.config.topic_weight * topics
+            loss = answer + (0.2 + 0.8 * left) * taught
             losses = {"answer": answer, "features": features, "topics": topics}
         if not torch.isfinite(loss):
             raise InputError(f"the loss of step {self.step + 1} is {loss.item()}", "train with a smaller --rate")
@@ -132,11 +142,6 @@ class PhotoTrainer(FloatTrainer):
     def restore(self, state: dict, where: object) -> None:
         super().restore(state, where)
         self.kept.load_state_dict(state["kept"])
-
-
-def stage_config(config: PhotoTrainingConfig, steps: int) -> FloatTrainingConfig:
-    values = {name: getattr(config, name) for name in asdict(FloatTrainingConfig())}
-    return FloatTrainingConfig(**{**values, "steps": steps})
 
 
 def encode(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:

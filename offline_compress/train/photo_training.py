@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The photo captioner from photographs to a Hugging Face folder: resumable training, previews, figures on the test split."""
+"""The photo captioner from photographs to a Hugging Face folder: resumable training with previews on dev photos."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 
 from edge_vlm.errors import SourceError
-from edge_vlm.files import make_folder, reporting, write_json
-from offline_compress.evaluate.caption_metrics import caption_metrics
+from edge_vlm.files import make_folder, reporting
+from offline_compress.evaluate.caption_metrics import caption_metrics, words
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import save_folder
 from offline_compress.models.photo_model import IMAGE_SIZE, IMAGE_TOKENS, VOCABULARY, build_photo_model, photo_config
 from offline_compress.models.photo_views import PhotoViews
-from offline_compress.models.photos import PhotoSet, plain, words
 from offline_compress.models.tokenizer import train_tokenizer
+from offline_compress.pairs.captioned_images import CaptionedImages, plain
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.compression import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
@@ -49,8 +49,8 @@ PANELS = (
 class PhotoData:
     """Training photos with their views, dev photos, and captions without photos to learn English from."""
 
-    train: PhotoSet
-    dev: PhotoSet
+    train: CaptionedImages
+    dev: CaptionedImages
     views: PhotoViews
     texts: tuple[str, ...]
 
@@ -148,7 +148,7 @@ def topics_of(captions: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word, _ in counts.most_common(TOPICS + TOO_COMMON)[TOO_COMMON:])
 
 
-def squares(photos: PhotoSet, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:
+def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:
     """The first ``count`` photos as the model sees them, uint8 (size, size, 3)."""
     images = (photos.image(i) for i in range(len(photos) if count is None else min(count, len(photos))))
     return [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if max(image.shape[:2]) > size

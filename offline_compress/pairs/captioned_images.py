@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images with their captions, wherever they come from; what cannot be used is left out, counted and named."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from edge_vlm.errors import SourceError
+from offline_compress.evaluate.caption_metrics import words
+
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class CaptionedImages:
+    """``read`` gives the bytes of an image by name. ``skipped``: why an image of that name is not among ``names``."""
+
+    source: str
+    names: tuple[str, ...]
+    captions: tuple[tuple[str, ...], ...]
+    read: Callable[[str], bytes]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 (rows, cols, 3) RGB. Raises SourceError for an image that is missing or cannot be decoded."""
+        name = self.names[index]
+        try:
+            content = self.read(name)
+        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise SourceError(f"{name}: cannot be read ({error})", "copy the image again") from error
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        if image is None:
+            raise SourceError(f"{name}: not an image that OpenCV reads", "copy the image again, or remove it")
+        return np.ascontiguousarray(image[:, :, ::-1])
+
+    def decodable(self, most: int | None = None, seed: int | None = None) -> tuple[list[int], dict[str, str]]:
+        """Indices of up to ``most`` images that decode, in order or, with ``seed``, drawn at random; and the others
+        met on the way, with the reason. Raises SourceError where not a single one decodes."""
+        order = range(len(self)) if seed is None else np.random.default_rng(seed).permutation(len(self)).tolist()
+        good, bad = [], dict(self.skipped)
+        for index in order:
+            if most is not None and len(good) >= most:
+                break
+            try:
+                self.image(index)
+                good.append(index)
+            except SourceError as error:
+                bad[self.names[index]] = str(error)
+        if not good:
+            raise SourceError(f"{self.source}: none of {len(self)} images can be decoded", "copy the images again")
+        return good, bad
+
+
+def with_captions(
+    source: str, captions: Mapping[str, Sequence[str]], read: Callable[[str], bytes], present: set[str]
+) -> CaptionedImages:
+    """Keeps images that are there and have a caption with a word in it; the others are ``skipped``.
+
+    Raises SourceError where none is left.
+    """
+    kept: dict[str, tuple[str, ...]] = {}
+    skipped = {}
+    for name, texts in captions.items():
+        told = tuple(" ".join(text.split()) for text in texts if words(text))
+        if name not in present:
+            skipped[name] = "the image is missing"
+        elif not told:
+            skipped[name] = "its caption is empty"
+        else:
+            kept[name] = told
+    if not kept:
+        raise SourceError(f"{source}: no image with a caption ({skipped_text(skipped)})", "see docs/calibration.md")
+    return CaptionedImages(source, tuple(kept), tuple(kept.values()), read, skipped)
+
+
+def skipped_text(skipped: Mapping[str, str]) -> str:
+    """ "3 skipped: a.jpg (its caption is empty), ..."; empty for none."""
+    if not skipped:
+        return ""
+    named = ", ".join(f"{name} ({reason})" for name, reason in first(skipped.items()))
+    return f"{len(skipped)} skipped: {named}{', ...' if len(skipped) > SHOWN else ''}"
+
+
+def first(items) -> Iterator:
+    return (item for item, _ in zip(items, range(SHOWN), strict=False))
+
+
+def plain(captions: Sequence[str]) -> tuple[str, ...]:
+    """Captions as lower-case words with single spaces between: what a small captioner is trained to say."""
+    return tuple(" ".join(words(caption)) for caption in captions)
