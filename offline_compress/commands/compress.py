@@ -17,7 +17,7 @@ from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
 from offline_compress.evaluate.perplexity import from_log_probabilities
-from offline_compress.export.weights import ModelWeights, layer_count
+from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.report import MatrixReport, plan_table
 from offline_compress.train.calibration import calibrated
@@ -116,9 +116,16 @@ def calibrate(args: argparse.Namespace, source: Source, console: Console) -> tup
     size = min(args.batch, args.pairs)
     data = scene_data(args.folder, args.data_cache, size, args.seed)
     batches = [data.batches.batch(step) for step in range(-(-args.pairs // size))]
-    blocks = sum(layer_count(source.weights.config, part) for part in ("vision_config", "text_config"))
-    with counted(f"{args.method}, {args.solver}: block", blocks, console) as advance:
-        return calibrated(source, batches, args.solver, not args.no_saliency, advance)
+    work = work_folder(args) / "blocks"
+    with counted(f"{args.method}, {args.solver}: %", 100, console) as advance:
+        return calibrated(
+            source, batches, args.solver, not args.no_saliency,
+            lambda share, what: advance(round(100 * share), what), work, args.resume == "auto",
+        )  # fmt: skip
+
+
+def work_folder(args: argparse.Namespace) -> Path:
+    return args.work or args.out.with_name(f"{args.out.name}.work")
 
 
 def train(args: argparse.Namespace, source: Source, config: QatConfig, console: Console):
@@ -127,7 +134,7 @@ def train(args: argparse.Namespace, source: Source, config: QatConfig, console: 
     if args.threads:
         torch.set_num_threads(args.threads)
     data = scene_data(args.folder, args.data_cache, args.batch, args.seed)
-    work = args.work or args.out.with_name(f"{args.out.name}.work")
+    work = work_folder(args)
     with counted(f"{args.method}: step", config.steps, console) as advance:
         return train_quantised(
             source,

@@ -1,210 +1,211 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantises a model without training, block by block: each block is calibrated on what the quantised blocks before it
-give, and aims at what the float model gives.
+"""Quantises a model without training, block by block, with one block of it in memory and all else on disk.
 
-Memory: the model, the hidden states of the calibration pairs (twice), the statistics of one block.
+A run is a chain of stages, `image` (patch embeddings), the vision blocks, `text` (connector and token table), the
+text blocks, each of which leaves its results in the work folder. A run that was ended goes on after the last stage that
+is whole, to the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import nn
 
-from offline_compress.export.weights import TEXT, VISION
+from offline_compress.export.weights import EMBED_TOKENS, LinearWeights, text_block_names, vision_block_names
+from offline_compress.models.families.siglip_llama import IMAGE_EMBEDDING, IMAGE_END, TEXT_BLOCKS, VISION_BLOCKS
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.block import Block, Grids, SolveConfig, quantise_block
+from offline_compress.quantize.block_work import BlockWork, States
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.grids import Grid
-from offline_compress.quantize.solvers import SolvedMatrix, solve
-from offline_compress.saliency.statistics import InputStatistics, clipped_to_mean_one
+from offline_compress.quantize.solved_linear import SolvedLinear
 
-HALVES = (f"{VISION}.encoder.layers", f"{TEXT}.layers")
-Grids = Mapping[str, Grid]  # by module name; what it lacks stays float
-Calls = list["BlockCall"]
-
-
-@dataclass
-class BlockCall:
-    """What one calibration batch gives to a block: hidden states (B, T, D) of the float and of the quantised model,
-    the block's other arguments, and which tokens are no padding (B, T)."""
-
-    wanted: torch.Tensor
-    hidden: torch.Tensor
-    arguments: dict
-    valid: torch.Tensor
+HALVES = (VISION_BLOCKS, TEXT_BLOCKS)
+CODE_BYTES = 1.2  # of one weight in the work folder: int8 codes and scales
+Batches = Sequence[Mapping[str, torch.Tensor]]
+Report = Callable[[float, str], None]
 
 
-class FirstBlockReached(Exception):
-    """Ends a forward pass that was made for the inputs of a block."""
+@dataclass(frozen=True)
+class PairShape:
+    """Sizes of a calibration set: pairs, and tokens of the longest text."""
+
+    pairs: int
+    text_tokens: int
+
+    @staticmethod
+    def of(batches: Batches) -> PairShape:
+        """Raises QuantizeError for a set without pairs, or padded at the front."""
+        if not batches:
+            raise QuantizeError("no calibration pairs", "give images with captions")
+        for batch in batches:
+            check_padding(batch["attention_mask"])
+        return PairShape(
+            sum(len(batch["input_ids"]) for batch in batches), max(b["input_ids"].shape[1] for b in batches)
+        )
 
 
-def quantise_blockwise(
-    model: nn.Module,
-    batches: Sequence[Mapping[str, torch.Tensor]],
-    grids: Grids,
-    solver: str = "gptq",
-    saliency: bool = True,
-    report: Callable[[int], None] = lambda done: None,
-) -> dict[str, SolvedMatrix]:
-    """Replaces the weights of the planned Linears of ``model``, in place, by their dequantised values.
+class BlockwiseRun:
+    """One run over one model, calibration set and plan."""
 
-    ``batches``: pixel_values, input_ids, attention_mask of calibration pairs. ``report`` is told the number of blocks
-    done. Raises QuantizeError, naming the module, for no batches, a name that is no Linear of a block, inputs that
-    are not finite.
-    """
-    if not batches:
-        raise QuantizeError("no calibration pairs", "give images with captions")
-    check_names(model, grids)
-    model.eval()
-    starts = [first_inputs(model, half, batches) for half in HALVES]  # of the float model
-    result: dict[str, SolvedMatrix] = {}
-    done = 0
-    for half, wanted in zip(HALVES, starts, strict=True):
-        calls = first_inputs(model, half, batches)
-        for call, start in zip(calls, wanted, strict=True):
-            call.wanted = start.hidden
-        for index, block in enumerate(model.get_submodule(half)):
-            result |= quantise_block(block, f"{half}.{index}", calls, grids, solver, saliency)
-            done += 1
-            report(done)
-    return result
+    def __init__(
+        self,
+        vlm: StreamedVlm,
+        batches: Batches,
+        grids: Grids,
+        config: SolveConfig,
+        work: Path,
+        resume: bool = True,
+        quantised: Mapping[str, LinearWeights] | None = None,
+    ) -> None:
+        """``quantised``: matrices outside of blocks that are computed with their rounded values. Raises QuantizeError,
+        naming the module, for no pairs, a name that is no Linear of a block, or work of another run."""
+        self.vlm, self.batches, self.grids, self.config = vlm, batches, grids, config
+        self.shape, self.settings = PairShape.of(batches), vlm.checkpoint.config
+        self.stages = stage_names(vlm)
+        check_names(grids, self.settings)
+        vlm.quantised = quantised or {}
+        self.work = BlockWork(work, self.identity(), resume)
+        self.work.require_space(self.disk_bytes())
+
+    def run(self, report: Report = lambda share, what: None) -> dict[str, SolvedLinear]:
+        """By module name. ``report`` is told the share of the work that is done, by its cost, and what is done next.
+
+        Raises QuantizeError naming the module whose weights or inputs cannot be used, OutputError for a full disk.
+        """
+        costs = [self.cost(name) for name in self.stages]
+        first = next((i for i, name in enumerate(self.stages) if not self.work.is_done(i, name)), len(self.stages))
+        for number in range(first, len(self.stages)):
+            report(sum(costs[:number]) / sum(costs), self.stages[number])
+            self.do(number)
+            if number:
+                self.work.drop_states(number - 1, self.stages[number - 1])
+        report(1.0, "done")
+        result: dict[str, SolvedLinear] = {}
+        for number, name in enumerate(self.stages):
+            result |= {f"{name}.{child}": matrix for child, matrix in self.work.solved(number, name).items()}
+        return result
+
+    def do(self, number: int) -> None:
+        name = self.stages[number]
+        with self.work.writing(number, name) as folder:
+            after = States.at(folder, self.states_shape(name), self.vlm.dtype)
+            if name == "image":
+                self.start_image(after)
+                return
+            before_name = self.stages[number - 1]
+            before_folder = self.work.stage(number - 1, before_name)
+            before = States.at(before_folder, self.states_shape(before_name), self.vlm.dtype)
+            if name == "text":
+                self.start_text(before, after)
+                return
+            blocks = name.rpartition(".")[0]
+            with self.vlm.loaded(name), torch.no_grad():
+                block = Block(self.vlm, blocks, name, self.valid(blocks))
+                self.work.save(folder, quantise_block(block, before, after, self.grids, self.config))
+
+    @torch.no_grad()
+    def start_image(self, after: States) -> None:
+        first = 0
+        with self.vlm.loaded(*IMAGE_EMBEDDING) as model:
+            for batch in self.batches:
+                hidden = self.vlm.family.image_hidden(model, batch["pixel_values"])
+                for states in (after.wanted, after.hidden):
+                    states.write(first, hidden)
+                first += len(hidden)
+
+    @torch.no_grad()
+    def start_text(self, before: States, after: States) -> None:
+        ids = self.token_ids()
+        with self.vlm.loaded(*IMAGE_END, EMBED_TOKENS) as model:
+            for source, target in ((before.wanted, after.wanted), (before.hidden, after.hidden)):
+                for first, last in source.chunks():
+                    features = self.vlm.family.image_features(model, source.read(first, last))
+                    target.write(first, self.vlm.family.text_hidden(model, ids[first:last], features))
+
+    def token_ids(self) -> torch.Tensor:
+        """(pairs, T), the shorter ones continued with their own last token; `valid` says where they end."""
+        return torch.cat([widened(batch["input_ids"], self.shape.text_tokens) for batch in self.batches])
+
+    def valid(self, blocks: str) -> torch.Tensor:
+        """(pairs, T)."""
+        if blocks == VISION_BLOCKS:
+            return torch.ones(self.states_shape("image")[:2], dtype=torch.bool)
+        widest = self.shape.text_tokens
+        masks = [
+            torch.nn.functional.pad(b["attention_mask"], (0, widest - b["attention_mask"].shape[1]))
+            for b in self.batches
+        ]
+        return torch.cat(masks).bool()
+
+    def states_shape(self, stage: str) -> tuple[int, int, int]:
+        vision, text = self.vlm.family.shapes(self.settings)
+        if stage == "image" or stage.startswith(VISION_BLOCKS):
+            return self.shape.pairs, vision.tokens, vision.hidden_size
+        return self.shape.pairs, self.shape.text_tokens, text.hidden_size
+
+    def cost(self, stage: str) -> float:
+        """Multiply-accumulates of one pass, which what else is done grows with."""
+        if stage in ("image", "text"):
+            return 0.0
+        pairs, tokens, width = self.states_shape(stage)
+        shapes = self.vlm.family.parameter_shapes(self.settings, True)
+        weights = sum(torch.Size(shape).numel() for name, shape in shapes.items() if name.startswith(f"{stage}."))
+        return float(pairs * tokens * (weights + 2 * tokens * width))
+
+    def disk_bytes(self) -> int:
+        """Two stages' states, each twice, and all codes."""
+        states = max(torch.Size(self.states_shape(name)).numel() for name in ("image", "text"))
+        shapes = self.vlm.family.parameter_shapes(self.settings, True)
+        codes = sum(torch.Size(shapes[f"{name}.weight"]).numel() for name in self.grids)
+        return int(4 * states * self.vlm.dtype.itemsize + CODE_BYTES * codes)
+
+    def identity(self) -> dict:
+        """What must be equal for a run to be gone on with."""
+        checkpoint = self.vlm.checkpoint
+        files = sorted({tensor.path for tensor in checkpoint.tensors.values()})
+        model = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+        grids = {name: vars(grid) for name, grid in self.grids.items()}
+        rounded = {name: weights.format.name for name, weights in self.vlm.quantised.items()}
+        return {
+            "model": model, "pairs": digest_of(self.batches), "grids": grids, "rounded": rounded,
+            "solve": self.config.to_json(), "dtype": str(self.vlm.dtype),
+        }  # fmt: skip
 
 
-def check_names(model: nn.Module, grids: Grids) -> None:
-    modules = dict(model.named_modules())
+def check_padding(mask: torch.Tensor) -> None:
+    """mask (B, T): tokens first, then padding."""
+    if (mask[:, 1:] > mask[:, :-1]).any() or not mask[:, 0].all():
+        raise QuantizeError("calibration texts are padded at the front, or empty", "pad at the end")
+
+
+def stage_names(vlm: StreamedVlm) -> list[str]:
+    names = []
+    for first, (blocks, count) in zip(("image", "text"), vlm.family.halves(vlm.checkpoint.config), strict=True):
+        names += [first, *(f"{blocks}.{index}" for index in range(count))]
+    return names
+
+
+def check_names(grids: Grids, config: dict) -> None:
+    known = {
+        name for index in range(config["vision_config"]["num_hidden_layers"]) for name in vision_block_names(index)
+    }
+    known |= {name for index in range(config["text_config"]["num_hidden_layers"]) for name in text_block_names(index)}
     for name in grids:
-        if not isinstance(modules.get(name), nn.Linear) or not name.startswith(HALVES):
+        if name not in known:
             raise QuantizeError(f"{name}: no Linear of a block", "name modules as Hugging Face does")
 
 
-def first_inputs(model: nn.Module, half: str, batches: Sequence[Mapping[str, torch.Tensor]]) -> Calls:
-    """What the first block of a half is called with, ``wanted`` being the same as ``hidden``."""
-    calls: Calls = []
-
-    def keep(_module, positional: tuple, named: dict) -> None:
-        hidden = positional[0] if positional else named.pop("hidden_states")
-        calls.append(BlockCall(hidden, hidden, {**named, "past_key_values": None} if "past_key_values" in named
-                               else named, torch.ones(hidden.shape[:2], dtype=torch.bool)))  # fmt: skip
-        if len(positional) > 1:
-            calls[-1].arguments["attention_mask"] = positional[1]
-        raise FirstBlockReached
-
-    hook = model.get_submodule(half)[0].register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        for batch in batches:
-            given = {name: batch[name] for name in ("pixel_values", "input_ids", "attention_mask")}
-            try:
-                with torch.no_grad():
-                    model(**given, use_cache=False)
-            except FirstBlockReached:
-                pass
-            if half.startswith(TEXT):
-                calls[-1].valid = batch["attention_mask"].bool()
-    finally:
-        hook.remove()
-    return calls
+def widened(ids: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.cat([ids, ids[:, -1:].expand(-1, length - ids.shape[1])], 1)
 
 
-def quantise_block(
-    block: nn.Module, name: str, calls: Calls, grids: Grids, solver: str, saliency: bool
-) -> dict[str, SolvedMatrix]:
-    """Quantises one block in place and moves ``calls`` on to its outputs."""
-    layers = {
-        child: module for child, module in block.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.{child}" in grids
-    }  # fmt: skip
-    with torch.no_grad():
-        targets = [output(block, call.wanted, call) for call in calls]
-    solved: dict[str, SolvedMatrix] = {}
-    if layers:
-        wanted_grids = {child: grids[f"{name}.{child}"] for child in layers}
-        importance = block_saliency(block, layers, wanted_grids, calls, targets) if saliency else None
-        statistics = block_statistics(block, name, layers, calls, importance, solver == "gptaq")
-        for child, layer in layers.items():
-            result = solve(layer.weight, wanted_grids[child], statistics[child], solver)
-            layer.weight.data.copy_(result.dequantised())
-            solved[f"{name}.{child}"] = result
-    with torch.no_grad():
-        for call, target in zip(calls, targets, strict=True):
-            call.hidden, call.wanted = output(block, call.hidden, call), target
-    return solved
-
-
-def output(block: nn.Module, hidden: torch.Tensor, call: BlockCall) -> torch.Tensor:
-    result = block(hidden, **call.arguments)
-    return result[0] if isinstance(result, tuple) else result
-
-
-def block_saliency(
-    block: nn.Module, layers: dict[str, nn.Linear], grids: Grids, calls: Calls, targets: list[torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Saliency of every valid token for every Linear: one backward pass of the block's squared error, its weights
-    rounded. (tokens of all batches,), clipped, mean 1. Source: paper Q."""
-    found: dict[str, list[torch.Tensor]] = {child: [] for child in layers}
-    with rounded_weights(layers, grids), torch.enable_grad():
-        for call, target in zip(calls, targets, strict=True):
-            outputs: dict[str, torch.Tensor] = {}
-            with watched(layers, lambda child, _x, z, kept=outputs: kept.__setitem__(child, z)):
-                loss = (output(block, call.hidden, call) - target)[call.valid].square().mean()
-            gradients = torch.autograd.grad(loss, list(outputs.values()))
-            for child, gradient in zip(outputs, gradients, strict=True):
-                found[child].append(gradient[call.valid].abs().mean(-1))
-    return {child: clipped_to_mean_one(torch.cat(values)) for child, values in found.items()}
-
-
-def block_statistics(
-    block: nn.Module,
-    name: str,
-    layers: dict[str, nn.Linear],
-    calls: Calls,
-    importance: dict[str, torch.Tensor] | None,
-    shifted: bool,
-) -> dict[str, InputStatistics]:
-    """``shifted``: also how far the inputs are from those of the float model, for GPTAQ."""
-    statistics = {child: InputStatistics(f"{name}.{child}", layer.in_features) for child, layer in layers.items()}
-    first = 0
-    for call in calls:
-        inputs: dict[str, torch.Tensor] = {}
-        wanted: dict[str, torch.Tensor] = {}
-        with torch.no_grad():
-            with watched(layers, lambda child, x, _z, kept=inputs: kept.__setitem__(child, x)):
-                output(block, call.hidden, call)
-            if shifted:
-                with watched(layers, lambda child, x, _z, kept=wanted: kept.__setitem__(child, x)):
-                    output(block, call.wanted, call)
-        last = first + int(call.valid.sum())
-        for child in layers:
-            g = None if importance is None else importance[child][first:last]
-            target = wanted[child][call.valid] if shifted else None
-            statistics[child].add(inputs[child][call.valid], g, target)
-        first = last
-    return statistics
-
-
-@contextmanager
-def watched(layers: dict[str, nn.Linear], see: Callable[[str, torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
-    """``see(child, inputs, outputs)`` at every call of the Linears."""
-    hooks = [
-        layer.register_forward_hook(lambda _m, x, z, child=child: see(child, x[0], z))
-        for child, layer in layers.items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def rounded_weights(layers: dict[str, nn.Linear], grids: Grids) -> Iterator[None]:
-    """The block as round-to-nearest would have it; float again afterwards."""
-    kept = {child: layer.weight.data.clone() for child, layer in layers.items()}
-    try:
-        for child, layer in layers.items():
-            layer.weight.data.copy_(solve(layer.weight, grids[child]).dequantised())
-        yield
-    finally:
-        for child, layer in layers.items():
-            layer.weight.data.copy_(kept[child])
+def digest_of(batches: Batches) -> str:
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name in ("pixel_values", "input_ids", "attention_mask"):
+            digest.update(batch[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

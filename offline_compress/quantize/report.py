@@ -19,7 +19,10 @@ from offline_compress.quantize.rows import QuantisedRows
 @dataclass(frozen=True)
 class MatrixReport:
     """``relative_error`` is |W - Q|^2 / |W|^2 of the initial codes against the trained float weights;
-    ``final_error`` the same after training the codes (None before), which may grow: QAT moves away from W."""
+    ``final_error`` the same after training the codes (None before), which may grow: QAT moves away from W.
+
+    Of matrices solved against calibration pairs also ``output_error``, the same of what they give, tokens weighted by
+    their saliency, and ``saliency_share``, what the most salient tenth of the tokens holds of it (.1: all alike)."""
 
     name: str
     method: str
@@ -32,6 +35,8 @@ class MatrixReport:
     zero_fraction: float
     why: str
     final_error: float | None = None
+    output_error: float | None = None
+    saliency_share: float | None = None
 
 
 def quantise_weights(

@@ -74,6 +74,12 @@ def clipped_to_mean_one(saliency: torch.Tensor) -> torch.Tensor:
     return clipped / mean if mean > 0 else torch.ones_like(clipped)
 
 
+def top_share(saliency: torch.Tensor, share: float = 0.1) -> float:
+    """What the most salient tenth of the tokens holds of all saliency."""
+    count = max(1, round(share * len(saliency)))
+    return float(saliency.topk(count).values.sum() / saliency.sum().clamp_min(1e-30))
+
+
 def sample(values: torch.Tensor, most: int = 1 << 20) -> torch.Tensor:
     """torch.quantile takes 16 million values at most."""
     return values[:: max(1, len(values) // most)]

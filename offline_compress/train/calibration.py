@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from custom_ops.spec import WeightFormat
 from offline_compress.export.weights import LinearWeights, ModelWeights
-from offline_compress.quantize.blockwise import HALVES, quantise_blockwise
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.block import SolveConfig
+from offline_compress.quantize.blockwise import HALVES, BlockwiseRun
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.formats import Method
-from offline_compress.quantize.grids import BINARY, INTEGER, TERNARY, Grid
-from offline_compress.quantize.integer import grouped_weights
-from offline_compress.quantize.report import MatrixReport, with_final_errors
-from offline_compress.quantize.solvers import SolvedMatrix
-from offline_compress.train.compression import Source, load_float_model
-
-FORMATS = {TERNARY: WeightFormat.TERNARY, BINARY: WeightFormat.BINARY}
+from offline_compress.quantize.plan import PlannedMatrix
+from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
+from offline_compress.quantize.solved_linear import SolvedLinear, grid_of
+from offline_compress.train.compression import Source
 
 
 def calibrated(
@@ -27,36 +27,60 @@ def calibrated(
     batches: Sequence[Mapping[str, torch.Tensor]],
     solver: str,
     saliency: bool,
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[float, str], None] = lambda share, what: None,
+    work: Path | None = None,
+    resume: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[ModelWeights, list[MatrixReport]]:
-    """Matrices of the blocks below 8 bits by ``solver``, all others as `Source.initial` rounds them.
+    """Matrices of the blocks below 8 bits by ``solver``, all others rounded to the nearest.
 
+    ``work``: a folder that keeps finished blocks; None: nothing is kept. ``report`` as in `BlockwiseRun.run`.
     Raises QuantizeError for a plan without such matrices, or a calibration set that cannot be used.
     """
-    weights, rows = source.initial()
-    grids = {
-        line.name: grid_of(line.method)
-        for line in source.table
-        if line.method.bits < 8 and line.name.startswith(HALVES)
-    }
+    grids = {line.name: grid_of(line.method) for line in source.table if is_solved(line)}
     if not grids:
         raise QuantizeError(f"{source.variant}: nothing to calibrate", "calibration is for plans below 8 bits")
-    solved = quantise_blockwise(load_float_model(source.folder), batches, grids, solver, saliency, report)
-    exact = {name: for_export(matrix, weights.linears[name].bias) for name, matrix in solved.items()}
-    weights = weights.with_linears(exact)
-    return weights, with_final_errors(rows, source.weights, weights.linears)
+    if work is None:
+        with TemporaryDirectory(prefix="edge_vlm_blocks_") as folder:
+            weights, rows = calibrated(source, batches, solver, saliency, report, Path(folder), False, dtype)
+            return held_in_memory(weights), rows
+    rest = {line.name: rounded_linear(source, line) for line in source.table if not is_solved(line)}
+    quantised = {name: weights for name, weights in rest.items() if weights is not source.weights.linears[name]}
+    run = BlockwiseRun(
+        StreamedVlm.open(source.folder, dtype), batches, grids, SolveConfig(solver, saliency), work, resume, quantised
+    )
+    solved = run.run(report)
+    linears = {**quantised, **{name: matrix.weights for name, matrix in solved.items()}}
+    weights = source.weights.with_linears(linears)
+    return weights, [reported(source, line, weights.linears[line.name], solved.get(line.name)) for line in source.table]
 
 
-def grid_of(method: Method) -> Grid:
-    if method.group is not None:
-        return Grid(INTEGER, method.bits, method.symmetric, method.group)
-    kind, _, rule = method.name.partition("-")
-    return Grid(kind, rule=rule or "kmeans")
+def is_solved(line: PlannedMatrix) -> bool:
+    return line.method.bits < 8 and line.name.startswith(HALVES)
 
 
-def for_export(matrix: SolvedMatrix, bias: np.ndarray | None) -> LinearWeights:
-    """Codes and scales as the operators take them."""
-    if matrix.grid.kind == INTEGER:
-        return grouped_weights(matrix, bias)
-    scale = matrix.scale[:, 0].numpy().astype(np.float32)
-    return LinearWeights(FORMATS[matrix.grid.kind], matrix.codes.numpy().astype(np.int8), scale, bias)
+def rounded_linear(source: Source, line: PlannedMatrix) -> LinearWeights:
+    """To the nearest; the float matrix itself where the plan leaves it float."""
+    weights = source.weights.linears[line.name]
+    result = quantise_matrix(weights.codes, line)
+    if result is None:
+        return weights
+    return LinearWeights(line.method.format, result.codes, result.scale, weights.bias, result.groups)
+
+
+def reported(source: Source, line: PlannedMatrix, weights: LinearWeights, solved: SolvedLinear | None) -> MatrixReport:
+    original = source.weights.linears[line.name]
+    if solved is not None:
+        row = matrix_report(line, original, weights, solved.weight_error)
+        return replace(row, output_error=round(solved.output_error, 6), saliency_share=solved.saliency_share)
+    if weights is original:
+        return matrix_report(line, original, weights, 0.0)
+    value = original.codes
+    error = float(np.square(value - weights.dequantised()).sum() / np.square(value).sum())
+    return matrix_report(line, original, weights, error)
+
+
+def held_in_memory(weights: ModelWeights) -> ModelWeights:
+    """The same, without files of a work folder behind it."""
+    quantised = {name: w for name, w in weights.linears.items() if isinstance(w, LinearWeights)}
+    return weights.with_linears({name: replace(w, codes=np.array(w.codes)) for name, w in quantised.items()})

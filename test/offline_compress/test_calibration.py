@@ -75,7 +75,6 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
     "words, message",
     [
         (["--steps", "3"], "a solver works without training"),
-        (["--steps", "0", "--pairs", "0"], "0 calibration pairs"),
         (["--steps", "0", "--method", "int8"], "nothing to calibrate"),
     ],
 )

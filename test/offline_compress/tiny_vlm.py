@@ -48,3 +48,9 @@ def tiny_batch(seed: int = 0, size: int = 4, length: int = 12) -> dict:
         "labels": labels,
         "attention_mask": torch.ones_like(ids),
     }
+
+
+def save_tiny(model: SmolVLMForConditionalGeneration, folder):
+    """As a Hugging Face folder without a tokenizer; returns it."""
+    model.save_pretrained(folder, safe_serialization=True)
+    return folder

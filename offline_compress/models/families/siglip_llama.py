@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_vlm.errors import InputError
 from offline_compress.export.checkpoint import COPY_AGAIN, Checkpoint
 from offline_compress.export.errors import CheckpointError
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
 from offline_compress.export.weights import CONNECTOR, EMBED_TOKENS, HEAD, PATCH_EMBEDDING, TEXT, VISION, is_tied
 
 VISION_BLOCKS, TEXT_BLOCKS = f"{VISION}.encoder.layers", f"{TEXT}.layers"
+IMAGE_EMBEDDING, IMAGE_END, TEXT_END = (
+    (f"{VISION}.embeddings",),
+    (f"{VISION}.post_layernorm", "model.connector"),
+    (f"{TEXT}.norm", HEAD),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,54 @@ class SiglipLlama:
         text = model.model.text_model
         text.rotary_emb = type(text.rotary_emb)(text.config)  # its frequencies are no parameters: computed here
         return model.eval()
+
+    def shapes(self, config: dict) -> tuple[VisionShape, TextShape]:
+        return read_vision_shape(config), read_text_shape(config)
+
+    def halves(self, config: dict) -> tuple[tuple[str, int], ...]:
+        """Module of the blocks and their number, in the order in which data flows."""
+        return (
+            (VISION_BLOCKS, read_vision_shape(config).layers),
+            (TEXT_BLOCKS, read_text_shape(config).layers),
+        )
+
+    def image_hidden(self, model, pixel_values):
+        """pixel_values (B, 1, 3, H, W) -> what the first vision block takes (B, patches, D). Needs `IMAGE_EMBEDDING`.
+
+        Patch i takes position i, as in the exported graphs.
+        """
+        embeddings = model.model.vision_model.embeddings
+        pixels = pixel_values.flatten(0, 1).to(embeddings.patch_embedding.weight.dtype)
+        return embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2) + embeddings.position_embedding.weight
+
+    def image_features(self, model, hidden):
+        """What the last vision block gives (B, patches, D) -> (B, image tokens, D_text). Needs `IMAGE_END`."""
+        return model.model.connector(model.model.vision_model.post_layernorm(hidden))
+
+    def text_hidden(self, model, input_ids, features):
+        """input_ids (B, T), features -> what the first text block takes (B, T, D). Needs the token table."""
+        hidden = model.model.text_model.embed_tokens(input_ids)
+        places = input_ids == model.config.image_token_id
+        if int(places.sum()) != features.shape[0] * features.shape[1]:
+            raise InputError(
+                f"{int(places.sum())} image tokens in {len(input_ids)} prompts, one image gives {features.shape[1]}",
+                "make the prompts with this model's own processor, one unsplit image each",
+            )
+        return hidden.masked_scatter(places[..., None].expand_as(hidden), features.to(hidden.dtype))
+
+    def block_arguments(self, model, blocks: str, hidden) -> dict:
+        """What a block takes beside its hidden states (B, T, D); padding stands at the end, so no mask is needed."""
+        if blocks == VISION_BLOCKS:
+            return {"attention_mask": None}
+        import torch
+
+        positions = torch.arange(hidden.shape[1])[None]
+        rotary = model.model.text_model.rotary_emb(hidden, position_ids=positions)
+        return {"attention_mask": None, "position_ids": positions, "position_embeddings": rotary}
+
+    def head_inputs(self, model, hidden):
+        """What the last text block gives (..., D) -> what the head takes. Needs the norm of `TEXT_END`."""
+        return model.model.text_model.norm(hidden)
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Every parameter is there, in the shape that config.json says. Raises CheckpointError naming the first."""

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantises one block without training: it is calibrated on what the quantised blocks before it give, and aims at what
+the float model gives. Passes over the calibration pairs go chunk by chunk, from and to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.block_work import States
+from offline_compress.quantize.grids import Grid
+from offline_compress.quantize.solved_linear import SolvedLinear, exported
+from offline_compress.quantize.solvers import rounded, solve
+from offline_compress.saliency.statistics import InputStatistics, clipped_to_mean_one, top_share
+
+Grids = Mapping[str, Grid]  # by module name; what it lacks is not solved
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """``gram_tokens``: of a pair that enter the Gram matrices, evenly spread; images have many tokens alike."""
+
+    solver: str = "gptq"
+    saliency: bool = True
+    gram_tokens: int = 256
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A filled block of a model, and the pairs: ``valid`` (pairs, T) marks the tokens that are no padding."""
+
+    vlm: StreamedVlm
+    blocks: str
+    name: str
+    valid: torch.Tensor
+
+    @property
+    def module(self) -> nn.Module:
+        return self.vlm.model.get_submodule(self.name)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        arguments = self.vlm.family.block_arguments(self.vlm.model, self.blocks, hidden)
+        result = self.module(hidden, **arguments)
+        return result[0] if isinstance(result, tuple) else result
+
+    def linears(self, grids: Grids) -> dict[str, nn.Linear]:
+        return {
+            child: module
+            for child, module in self.module.named_modules()
+            if isinstance(module, nn.Linear) and f"{self.name}.{child}" in grids
+        }
+
+
+def quantise_block(
+    block: Block, states: States, after: States, grids: Grids, config: SolveConfig
+) -> dict[str, SolvedLinear]:
+    """Solves the block's planned Linears, leaves their dequantised weights in it, and writes what the float and the
+    quantised model give after it. By the names of the Linears within the block."""
+    layers = block.linears(grids)
+    with torch.no_grad():
+        for first, last in states.wanted.chunks():
+            after.wanted.write(first, block(states.wanted.read(first, last)))
+    solved: dict[str, SolvedLinear] = {}
+    if layers:
+        wanted_grids = {child: grids[f"{block.name}.{child}"] for child in layers}
+        importance = block_saliency(block, layers, wanted_grids, states, after) if config.saliency else None
+        statistics = block_statistics(block, layers, states, importance, config)
+        for child, layer in layers.items():
+            weight = block.vlm.float_parameter(f"{block.name}.{child}.weight")
+            result = solve(weight, wanted_grids[child], statistics.pop(child), config.solver)
+            bias = None if layer.bias is None else block.vlm.float_parameter(f"{block.name}.{child}.bias").numpy()
+            weights = exported(result, bias)
+            layer.weight.data.copy_(torch.from_numpy(weights.dequantised()))
+            share = None if importance is None else top_share(importance[child])
+            solved[child] = SolvedLinear(weights, result.weight_error, result.output_error, share)
+    with torch.no_grad():
+        for first, last in states.hidden.chunks():
+            after.hidden.write(first, block(states.hidden.read(first, last)))
+    return solved
+
+
+def block_saliency(
+    block: Block, layers: dict[str, nn.Linear], grids: dict[str, Grid], states: States, after: States
+) -> dict[str, torch.Tensor]:
+    """Saliency of every valid token for every Linear: one backward pass of the block's squared error, its weights
+    rounded. (tokens of all pairs,), clipped, mean 1. Source: paper Q."""
+    found: dict[str, list[torch.Tensor]] = {child: [] for child in layers}
+    with rounded_weights(block, layers, grids), torch.enable_grad():
+        for first, last in states.hidden.chunks():
+            valid = block.valid[first:last]
+            outputs: dict[str, torch.Tensor] = {}
+            hidden = states.hidden.read(first, last).requires_grad_(True)
+            with watched(layers, lambda child, _x, z, kept=outputs: kept.__setitem__(child, z)):
+                error = block(hidden) - after.wanted.read(first, last)
+            loss = error.float().square().mul(valid[..., None]).sum()
+            gradients = torch.autograd.grad(loss, list(outputs.values()))
+            for child, gradient in zip(outputs, gradients, strict=True):
+                found[child].append(gradient[valid].float().abs().mean(-1))
+    return {child: clipped_to_mean_one(torch.cat(values)) for child, values in found.items()}
+
+
+def block_statistics(
+    block: Block,
+    layers: dict[str, nn.Linear],
+    states: States,
+    importance: dict[str, torch.Tensor] | None,
+    config: SolveConfig,
+) -> dict[str, InputStatistics]:
+    """With GPTAQ, also how far the inputs are from those of the float model."""
+    statistics = {child: InputStatistics(f"{block.name}.{child}", layer.in_features) for child, layer in layers.items()}
+    shifted, begin = config.solver == "gptaq", 0
+    for first, last in states.hidden.chunks():
+        valid = block.valid[first:last]
+        chosen = spread_tokens(first, last, valid.shape[1], config.gram_tokens)[valid]
+        end = begin + int(valid.sum())
+        inputs: dict[str, torch.Tensor] = {}
+        wanted: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            with watched(layers, lambda child, x, _z, kept=inputs: kept.__setitem__(child, x)):
+                block(states.hidden.read(first, last))
+            if shifted:
+                with watched(layers, lambda child, x, _z, kept=wanted: kept.__setitem__(child, x)):
+                    block(states.wanted.read(first, last))
+        for child in layers:
+            g = None if importance is None else importance[child][begin:end][chosen]
+            target = wanted[child][valid][chosen] if shifted else None
+            statistics[child].add(inputs[child][valid][chosen], g, target)
+        begin = end
+    return statistics
+
+
+def spread_tokens(first: int, last: int, tokens: int, most: int) -> torch.Tensor:
+    """Which tokens of the pairs first..last count, (pairs, tokens): every n-th, each pair beginning elsewhere."""
+    step = -(-tokens // most)
+    return (torch.arange(tokens)[None] + torch.arange(first, last)[:, None]) % step == 0
+
+
+@contextmanager
+def watched(layers: dict[str, nn.Linear], see: Callable[[str, torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
+    """``see(child, inputs, outputs)`` at every call of the Linears."""
+    hooks = [
+        layer.register_forward_hook(lambda _m, x, z, child=child: see(child, x[0], z))
+        for child, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def rounded_weights(block: Block, layers: dict[str, nn.Linear], grids: dict[str, Grid]) -> Iterator[None]:
+    """The block as round-to-nearest would have it; float again afterwards."""
+    try:
+        for child, layer in layers.items():
+            weight = block.vlm.float_parameter(f"{block.name}.{child}.weight")
+            codes, fitted = rounded(weight, grids[child])
+            scale, zero = fitted.columns(weight.shape[1])
+            layer.weight.data.copy_(scale * (codes - zero))
+        yield
+    finally:
+        for child, layer in layers.items():
+            layer.weight.data.copy_(block.vlm.float_parameter(f"{block.name}.{child}.weight"))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work folder of a block-wise run: finished stages, each whole or absent, so that a run can go on where it ended.
+
+WORK/run.json              what the run is of; another model, plan or calibration set is refused
+WORK/003-NAME/             a stage: wanted.bin, hidden.bin (its hidden states), matrices, done.json
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edge_vlm.errors import OutputError
+from edge_vlm.files import make_folder, whole_folder, write_json
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.hidden_states import HiddenStates
+from offline_compress.quantize.solved_linear import SolvedLinear, load_solved, save_solved
+
+IDENTITY, DONE = "run.json", "done.json"
+WANTED, HIDDEN = "wanted.bin", "hidden.bin"
+
+
+@dataclass(frozen=True)
+class States:
+    """Hidden states of the float model (``wanted``) and of the quantised one."""
+
+    wanted: HiddenStates
+    hidden: HiddenStates
+
+    @staticmethod
+    def at(folder: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> States:
+        return States(*(HiddenStates(folder / name, shape, dtype) for name in (WANTED, HIDDEN)))
+
+
+class BlockWork:
+    """Stages in the order in which they are done."""
+
+    def __init__(self, folder: Path, identity: dict, resume: bool) -> None:
+        """Raises QuantizeError where the folder holds another run, OutputError where it cannot be written."""
+        self.folder = Path(folder)
+        if not resume:
+            self.remove()
+        make_folder(self.folder)
+        for left in self.folder.glob(".*"):  # of a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
+        path = self.folder / IDENTITY
+        if path.is_file() and read_identity(path) != identity:
+            raise QuantizeError(
+                f"{self.folder}: work of another model, plan or calibration set",
+                "start anew with --resume never, or name another --work folder",
+            )
+        write_json(path, identity)
+
+    def stage(self, number: int, name: str) -> Path:
+        return self.folder / f"{number:03d}-{name}"
+
+    def is_done(self, number: int, name: str) -> bool:
+        return (self.stage(number, name) / DONE).is_file()
+
+    @contextmanager
+    def writing(self, number: int, name: str) -> Iterator[Path]:
+        """A folder for a stage, which is done when the block ends well."""
+        with whole_folder(self.stage(number, name)) as folder:
+            yield folder
+            write_json(folder / DONE, {"stage": name})
+
+    def drop_states(self, number: int, name: str) -> None:
+        """A stage's hidden states are needed until the next stage is done."""
+        for file in (WANTED, HIDDEN):
+            (self.stage(number, name) / file).unlink(missing_ok=True)
+
+    def save(self, folder: Path, solved: dict[str, SolvedLinear]) -> None:
+        for name, matrix in solved.items():
+            save_solved(folder, name, matrix)
+
+    def solved(self, number: int, name: str) -> dict[str, SolvedLinear]:
+        folder = self.stage(number, name)
+        names = sorted(path.name.removesuffix(".npz") for path in folder.glob("*.npz"))
+        return {matrix: load_solved(folder, matrix) for matrix in names}
+
+    def require_space(self, needed: int) -> None:
+        """Raises OutputError before anything is computed that could not be kept."""
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OutputError(
+                f"{self.folder}: {needed / 1e9:.2f} GB are needed for hidden states and codes,"
+                f" {free / 1e9:.2f} GB are free",
+                "free space, name a --work folder on another disk, or give fewer --pairs",
+            )
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_identity(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
