@@ -70,7 +70,7 @@ def train(task, frames, args: argparse.Namespace, console, counted):
     from offline_compress.train.event_batches import EventBatches
     from offline_compress.train.event_training import EventTrainer
 
-    batches = EventBatches(frames, task.surface, task.augmentation, task.training.batch, args.seed)
+    batches = EventBatches(frames, task.surface, task.augmentation, task.schedule, task.training.batch, args.seed)
     trainer = EventTrainer(build_event_vit(task.shape, task.classes, args.seed), batches, task.training)
     checkpoint = args.out / CHECKPOINT
     if args.resume == "auto" and checkpoint.is_file():

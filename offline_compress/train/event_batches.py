@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of event frames: warped, mirrored where classes allow it, with stale patches as the gate leaves them."""
+"""Batches of event streams: some frames of each clip, warped, mirrored where the classes allow it, and for every frame
+the tokens to compute, chosen as the gate chooses them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from edge_vlm.events.surface import CHANNELS, SurfaceConfig
 from offline_compress.train.event_frames import LEVELS, EventFrames
+
+_CHOICE_NOISE = 1.0  # of the logarithm of how much a token changed, when those to compute are chosen
 
 
 @dataclass(frozen=True)
@@ -19,20 +21,38 @@ class Augmentation:
 
     rotation_rad, log_scale, shear: of the picture; shift: in parts of its side; elastic: standard deviation of the
     smooth distortion, in half sides; log_gain: of the values. mirrored: for each class the class of its mirror image,
-    -1 where the class must not be mirrored; empty: never. stale: most of the patches that show an earlier frame of the
-    clip. dropped: most of the tokens that are left out.
+    -1 where the class must not be mirrored; empty: never. swap_polarity: rising and falling light change places in
+    half of the clips.
     """
 
-    rotation_rad: float
-    log_scale: float
-    shear: float
-    shift: float
-    elastic: float
-    log_gain: float
-    stale: float
-    dropped: float
+    rotation_rad: float = 0.0
+    log_scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    log_gain: float = 0.0
     mirrored: tuple[int, ...] = ()
     swap_polarity: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``steps`` frames of a clip, in order; a step computes between ``fewest`` and ``most`` of all tokens (as parts),
+    or with the probability ``dense`` all of them."""
+
+    steps: int
+    fewest: float
+    most: float
+    dense: float
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """``patches`` float32 (B, T, N, 3 P P), ``labels`` (B,), ``active`` T times int64 (B, A_t), or None for all."""
+
+    patches: torch.Tensor
+    labels: torch.Tensor
+    active: tuple[torch.Tensor | None, ...]
 
 
 @dataclass(frozen=True)
@@ -42,33 +62,40 @@ class EventBatches:
     data: EventFrames
     surface: SurfaceConfig
     augmentation: Augmentation
+    schedule: Schedule
     size: int
     seed: int = 0
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """patches float32 (B, N, 3 P P), labels (B,), kept token indices (B, K)."""
+    def batch(self, step: int) -> EventBatch:
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        clip = torch.randint(len(self.data), (self.size,), generator=random).numpy()
-        frame = torch.randint(self.data.frames.shape[1], (self.size,), generator=random).numpy()
-        earlier = np.maximum(frame - 1, 0)
-        pair = np.stack([self.data.frames[clip, frame], self.data.frames[clip, earlier]], 1)  # (B, 2, N, 3 P P)
-        labels = torch.from_numpy(self.data.labels[clip])
-        pictures = self.pictures(torch.from_numpy(pair).float() / LEVELS)
-        pictures, labels = self.mirror(pictures, labels, random)
-        now, before = self.patches(self.warp(pictures, random)).unbind(1)
-        stale = torch.rand(now.shape[:2], generator=random) < self.augmentation.stale * torch.rand(
-            (self.size, 1), generator=random
-        )
-        patches = torch.where(stale[..., None], before, now)
-        return patches, labels, self.kept(random)
+        clips = torch.randint(len(self.data), (self.size,), generator=random).numpy()
+        kept, times = self.data.frames.shape[1], self.schedule.steps
+        moments = torch.rand((self.size, kept), generator=random).argsort(1)[:, :times].sort(1).values.numpy()
+        drawn = self.data.frames[clips[:, None], moments]  # (B, T, N, 3 P P)
+        pictures = self.pictures(torch.from_numpy(drawn).float() / LEVELS)
+        pictures, labels = self.mirror(pictures, torch.from_numpy(self.data.labels[clips]), random)
+        patches = self.patches(self.warp(pictures, random))
+        return EventBatch(patches, labels, self.choose(patches, random))
 
-    def kept(self, random: torch.Generator) -> torch.Tensor:
-        tokens = self.surface.tokens
-        count = max(1, round(tokens * (1 - self.augmentation.dropped * float(torch.rand((), generator=random)))))
-        return torch.rand((self.size, tokens), generator=random).argsort(1)[:, :count]
+    def choose(self, patches: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor | None, ...]:
+        """The tokens to compute at each step: mostly those that changed most since they were computed last."""
+        known, chosen = torch.zeros_like(patches[:, 0]), []
+        for now in patches.unbind(1):
+            if float(torch.rand((), generator=random)) < self.schedule.dense:
+                chosen.append(None)
+                known = now
+                continue
+            share = float(torch.empty(()).uniform_(self.schedule.fewest, self.schedule.most, generator=random))
+            change = (now - known).square().sum(2).add(1e-6).log()
+            change = change + _CHOICE_NOISE * torch.randn(change.shape, generator=random)
+            active = change.topk(max(1, round(share * self.surface.tokens)), dim=1).indices.sort(1).values
+            chosen.append(active)
+            index = active[..., None].expand(-1, -1, now.shape[-1])
+            known = known.scatter(1, index, now.gather(1, index))
+        return tuple(chosen)
 
     def mirror(self, pictures: torch.Tensor, labels: torch.Tensor, random: torch.Generator):
-        """Left and right exchanged in half of the samples whose class has a mirror image, and polarities likewise."""
+        """Left and right exchanged in half of the clips whose class has a mirror image, and polarities likewise."""
         if self.augmentation.mirrored:
             other = torch.tensor(self.augmentation.mirrored)[labels]
             chosen = (torch.rand(self.size, generator=random) < 0.5) & (other >= 0)
@@ -76,12 +103,12 @@ class EventBatches:
             labels = torch.where(chosen, other, labels)
         if self.augmentation.swap_polarity:
             chosen = torch.rand(self.size, generator=random) < 0.5
-            swapped = pictures[:, [1, 0, 2, 4, 3, 5]]
+            swapped = pictures.unflatten(1, (-1, CHANNELS))[:, :, [1, 0, 2]].flatten(1, 2)
             pictures = torch.where(chosen[:, None, None, None], swapped, pictures)
         return pictures, labels
 
     def warp(self, pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """One affine and elastic distortion per sample, (B, 6, S, S) -> the same."""
+        """One affine and elastic distortion per clip, (B, 3 T, S, S) -> the same."""
         bounds, count = self.augmentation, len(pictures)
 
         def uniform(bound: float, *shape: int) -> torch.Tensor:
@@ -101,13 +128,18 @@ class EventBatches:
         return (warped * uniform(bounds.log_gain, 1, 1, 1).exp()).clamp(0, 1)
 
     def pictures(self, patches: torch.Tensor) -> torch.Tensor:
-        """(B, 2, N, 3 P P) -> (B, 6, S, S)."""
+        """(B, T, N, 3 P P) -> (B, 3 T, S, S)."""
         grid, side = self.surface.grid, self.surface.patch_size
-        parts = patches.view(-1, 2, grid, grid, CHANNELS, side, side).permute(0, 1, 4, 2, 5, 3, 6)
-        return parts.reshape(len(patches), 2 * CHANNELS, self.surface.size, self.surface.size)
+        parts = patches.view(*patches.shape[:2], grid, grid, CHANNELS, side, side).permute(0, 1, 4, 2, 5, 3, 6)
+        return parts.reshape(len(patches), -1, self.surface.size, self.surface.size)
 
     def patches(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 6, S, S) -> (B, 2, N, 3 P P)."""
+        """(B, 3 T, S, S) -> (B, T, N, 3 P P)."""
         grid, side = self.surface.grid, self.surface.patch_size
-        parts = pictures.view(-1, 2, CHANNELS, grid, side, grid, side).permute(0, 1, 3, 5, 2, 4, 6)
-        return parts.reshape(len(pictures), 2, self.surface.tokens, CHANNELS * side**2)
+        parts = pictures.view(len(pictures), -1, CHANNELS, grid, side, grid, side).permute(0, 1, 3, 5, 2, 4, 6)
+        return parts.reshape(len(pictures), -1, self.surface.tokens, CHANNELS * side**2)
+
+
+def active_patches(patches: torch.Tensor, active: torch.Tensor | None) -> torch.Tensor:
+    """(B, N, V) -> (B, A, V)."""
+    return patches if active is None else patches.gather(1, active[..., None].expand(-1, -1, patches.shape[-1]))

@@ -14,7 +14,7 @@ from edge_vlm.sources.nmnist import DIGITS, read_nmnist
 from edge_vlm.sttf import SttfConfig
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.models.gestures import MIRRORED, read_rendered_gestures
-from offline_compress.train.event_batches import Augmentation
+from offline_compress.train.event_batches import Augmentation, Schedule
 from offline_compress.train.event_frames import FrameRule
 from offline_compress.train.event_training import EventTrainingConfig
 
@@ -35,6 +35,7 @@ class EventTask:
     sttf: SttfConfig
     frames: FrameRule
     augmentation: Augmentation
+    schedule: Schedule
     training: EventTrainingConfig
 
 
@@ -62,7 +63,7 @@ def encoder_shape(width: int, layers: int, surface: SurfaceConfig) -> VisionShap
 
 
 def nmnist_task() -> EventTask:
-    surface = SurfaceConfig(grid=8, patch_size=4, decay_events_per_pixel=1.5)
+    surface = SurfaceConfig(grid=8, patch_size=4, decay_events_per_pixel=3.0)
     return EventTask(
         name="nmnist",
         classes=DIGITS,
@@ -75,9 +76,10 @@ def nmnist_task() -> EventTask:
         sttf=event_gate(budget_tokens=8),
         frames=FrameRule(surface, window_ms=10.0, frames=12, first_ms=60.0),
         augmentation=Augmentation(
-            rotation_rad=0.3, log_scale=0.25, shear=0.3, shift=0.11, elastic=0.06, log_gain=0.2, stale=0.5, dropped=0.5
+            rotation_rad=0.15, log_scale=0.12, shear=0.15, shift=0.06, elastic=0.03, log_gain=0.2
         ),
-        training=EventTrainingConfig(steps=3000, batch=128),
+        schedule=Schedule(steps=4, fewest=0.1, most=0.5, dense=0.15),
+        training=EventTrainingConfig(steps=1800, batch=48),
     )
 
 
@@ -93,12 +95,13 @@ def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]],
         window_ms=50.0,
         memory_s=2.0,
         sttf=event_gate(budget_tokens=24),
-        frames=FrameRule(surface, window_ms=50.0, frames=10, first_ms=500.0),
+        frames=FrameRule(surface, window_ms=50.0, frames=8, first_ms=400.0),
         augmentation=Augmentation(
-            rotation_rad=0.15, log_scale=0.15, shear=0.1, shift=0.08, elastic=0.02, log_gain=0.2, stale=0.5,
-            dropped=0.6, mirrored=MIRRORED, swap_polarity=True,
+            rotation_rad=0.15, log_scale=0.15, shear=0.1, shift=0.08, elastic=0.02, log_gain=0.2,
+            mirrored=MIRRORED, swap_polarity=True,
         ),
-        training=EventTrainingConfig(steps=2500, batch=64),
+        schedule=Schedule(steps=4, fewest=0.08, most=0.4, dense=0.1),
+        training=EventTrainingConfig(steps=4000, batch=32),
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of the event classifier: cross-entropy on augmented event frames, resumable at every checkpoint."""
+"""Training of the event classifier on short streams in which, as on board, a step computes only some tokens."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,24 +14,28 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.models.event_vit import EventVit
-from offline_compress.train.event_batches import EventBatches
+from offline_compress.train.event_batches import EventBatch, EventBatches, active_patches
 from offline_compress.train.float_training import rate_factor
+from offline_compress.train.muon import Muon
 
 
 @dataclass(frozen=True)
 class EventTrainingConfig:
-    """``rate`` is AdamW's, after a linear warm-up and along a cosine; ``average`` is how much of the averaged weights,
-    which are the ones that count, stays at each step."""
+    """``matrix_rate`` is Muon's, for the matrices of the blocks; ``rate`` is AdamW's, for all else. Both rise linearly
+    and fall along a cosine. ``average``: how much of the averaged weights, which are those that count, stays at each
+    step."""
 
     steps: int
     batch: int
-    rate: float = 2e-3
+    rate: float = 1e-3
+    matrix_rate: float = 0.02
     weight_decay: float = 0.05
     warmup_steps: int = 100
     final_rate: float = 0.01
     label_smoothing: float = 0.05
     largest_gradient: float = 1.0
     average: float = 0.99
+    bf16: bool = True
     checkpoint_every: int = 200
 
     def identity(self) -> dict:
@@ -40,7 +45,7 @@ class EventTrainingConfig:
 
 @dataclass(frozen=True)
 class EventProgress:
-    """One finished step."""
+    """One finished step; ``accuracy`` is that of the streams' last frames."""
 
     step: int
     loss: float
@@ -50,24 +55,29 @@ class EventProgress:
 
 @dataclass
 class EventTrainer:
-    """Model, averaged model, optimiser and step; `state` and `restore` make a checkpoint of it all."""
+    """Model, averaged model, optimisers and step; `state` and `restore` make a checkpoint of it all.
+
+    With ``bf16``, forward and backward run on a bfloat16 copy, the optimisers on the float32 model.
+    """
 
     model: EventVit
     batches: EventBatches
     config: EventTrainingConfig
     step: int = 0
     averaged: dict[str, torch.Tensor] = field(init=False)
-    optimiser: torch.optim.Optimizer = field(init=False)
+    optimisers: tuple[torch.optim.Optimizer, ...] = field(init=False)
+    worker: EventVit = field(init=False)
 
     def __post_init__(self) -> None:
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=self.config.rate, betas=(0.9, 0.98), fused=True)
+        matrices = [p for p in self.model.vision.encoder.parameters() if p.ndim == 2]
+        inside = {id(p) for p in matrices}
+        others = [p for p in self.model.parameters() if id(p) not in inside]
+        self.optimisers = (
+            Muon(matrices, self.config.matrix_rate, weight_decay=self.config.weight_decay),
+            torch.optim.AdamW(others, self.config.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        )
         self.averaged = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        self.worker = copy.deepcopy(self.model).to(torch.bfloat16) if self.config.bf16 else self.model
 
     def run(self, report: Callable[[EventProgress], None], save: Callable[[dict], None]) -> EventVit:
         """Train to the last step and return the model with the averaged weights.
@@ -84,21 +94,47 @@ class EventTrainer:
 
     def train_step(self) -> EventProgress:
         began = time.perf_counter()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate * rate_factor(self.step, self.config)
-        patches, labels, kept = self.batches.batch(self.step)
-        logits = self.model(patches, kept)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        factor = rate_factor(self.step, self.config)
+        for optimiser, rate in zip(self.optimisers, (self.config.matrix_rate, self.config.rate), strict=True):
+            optimiser.param_groups[0]["lr"] = rate * factor
+        batch = self.batches.batch(self.step)
+        loss, logits = self.loss(batch)
         if not torch.isfinite(loss):
             raise InputError(f"the loss of step {self.step + 1} is {loss.item()}", "train with a smaller --rate")
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.largest_gradient)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.update()
         self.step += 1
+        accuracy = float((logits.argmax(1) == batch.labels).float().mean())
+        return EventProgress(self.step, loss.item(), accuracy, len(batch.labels) / (time.perf_counter() - began))
+
+    def loss(self, batch: EventBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy over the steps of the streams, and the logits (B, classes) of the last step."""
+        patches = batch.patches.to(self.worker.classifier.weight.dtype)
+        caches, losses = self.worker.blank(len(patches)), []
+        for now, active in zip(patches.unbind(1), batch.active, strict=True):
+            logits, caches = self.worker(active_patches(now, active), active, caches)
+            logits = logits.float()
+            losses.append(functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing))
+        return torch.stack(losses).mean(), logits
+
+    def update(self) -> None:
+        """Gradients of the worker to the model, a step of the optimisers, new weights to the worker and the average."""
+        if self.worker is not self.model:
+            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
+                parameter.grad = None if working.grad is None else working.grad.float()
+                working.grad = None
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.largest_gradient)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.refresh_worker()
         self.follow()
-        accuracy = float((logits.argmax(1) == labels).float().mean())
-        return EventProgress(self.step, loss.item(), accuracy, len(labels) / (time.perf_counter() - began))
+
+    @torch.no_grad()
+    def refresh_worker(self) -> None:
+        if self.worker is not self.model:
+            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
+                working.copy_(parameter)
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -112,7 +148,7 @@ class EventTrainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "averaged": self.averaged,
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "config": self.config.identity(),
         }
 
@@ -122,5 +158,7 @@ class EventTrainer:
             raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
         self.model.load_state_dict(state["model"])
         self.averaged = state["averaged"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.step = state["step"]
+        self.refresh_worker()

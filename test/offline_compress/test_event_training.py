@@ -13,7 +13,7 @@ from edge_vlm.errors import InputError
 from edge_vlm.events.classifier import EventClassifier
 from edge_vlm.events.model import EventModel
 from edge_vlm.events.surface import EventSurface
-from edge_vlm.sources.event_clip import EventClip
+from edge_vlm.sources.event_clip import EventClip, clip_between
 from offline_compress.evaluate.event_accuracy import event_accuracy
 from offline_compress.export.errors import ExportError
 from offline_compress.export.event_model_writer import EventModelDescription, event_weights, export_event_model
@@ -23,12 +23,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from offline_compress.models.event_vit import build_event_vit  # noqa: E402
-from offline_compress.train.event_batches import Augmentation, EventBatches  # noqa: E402
+from offline_compress.train.event_batches import Augmentation, EventBatches, Schedule, active_patches  # noqa: E402
 from offline_compress.train.event_training import EventTrainer, EventTrainingConfig  # noqa: E402
+from offline_compress.train.muon import orthogonal  # noqa: E402
 
 RULE = FrameRule(SURFACE, window_ms=10.0, frames=4, first_ms=20.0)
-PLAIN = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-VARIED = Augmentation(0.2, 0.2, 0.1, 0.1, 0.05, 0.2, 0.5, 0.5, mirrored=(1, 0, 2), swap_polarity=True)
+VARIED = Augmentation(0.2, 0.2, 0.1, 0.1, 0.05, 0.2, mirrored=(1, 0, 2), swap_polarity=True)
+SCHEDULE = Schedule(steps=3, fewest=0.1, most=0.5, dense=0.3)
 
 
 def clips(count: int = 6) -> list[EventClip]:
@@ -62,31 +63,46 @@ def test_a_clip_shorter_than_asked_for_repeats_its_frames():
 
 
 def test_batches_follow_from_seed_and_step(tmp_path):
-    batches = EventBatches(frames(tmp_path), SURFACE, VARIED, size=8, seed=3)
-    for left, right in zip(batches.batch(5), batches.batch(5), strict=True):
-        assert torch.equal(left, right)
-    assert not torch.equal(batches.batch(5)[0], batches.batch(6)[0])
+    batches = EventBatches(frames(tmp_path), SURFACE, VARIED, SCHEDULE, size=8, seed=3)
+    first, again, later = batches.batch(5), batches.batch(5), batches.batch(6)
+    assert torch.equal(first.patches, again.patches)
+    assert torch.equal(first.labels, again.labels)
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(first.active, again.active, strict=True))
+    assert not torch.equal(first.patches, later.patches)
 
 
-def test_without_augmentation_the_frames_come_out_as_they_are(tmp_path):
+def test_without_augmentation_the_frames_come_out_as_they_are_in_order(tmp_path):
     data = frames(tmp_path)
-    patches, labels, kept = EventBatches(data, SURFACE, PLAIN, size=16).batch(0)
+    batch = EventBatches(data, SURFACE, Augmentation(), SCHEDULE, size=16).batch(0)
     originals = torch.from_numpy(data.frames).float().flatten(0, 1) / 255
-    distance = (patches[:, None] - originals[None]).abs().amax((2, 3))
-    assert distance.min(1).values.max() < 1e-4
-    assert torch.equal(torch.from_numpy(data.labels)[distance.argmin(1) // 4], labels)
-    assert torch.equal(kept.sort(1).values, torch.arange(SURFACE.tokens).expand(16, -1))
+    distance = (batch.patches[:, :, None] - originals[None, None]).abs().amax((3, 4))  # (B, T, clips * frames)
+    assert distance.min(2).values.max() < 1e-4
+    found = distance.argmin(2)
+    assert torch.equal(torch.from_numpy(data.labels)[found[:, 0] // 4], batch.labels)
+    assert (found.diff(dim=1) > 0).all()
+    assert (found // 4 == found[:, :1] // 4).all()
+
+
+def test_the_tokens_to_compute_are_those_that_changed(tmp_path):
+    batches = EventBatches(frames(tmp_path), SURFACE, Augmentation(), Schedule(3, 0.25, 0.25, 0.0), size=8)
+    batch = batches.batch(0)
+    for active in batch.active:
+        assert active.shape == (8, SURFACE.tokens // 4)
+        assert (active.diff(dim=1) > 0).all()
+    drawn = active_patches(batch.patches[:, 0], batch.active[0]).sum()
+    assert drawn > 0.5 * batch.patches[:, 0].sum()  # the first of them had all been blank
+    assert all(active is None for active in EventBatches(
+        batches.data, SURFACE, Augmentation(), Schedule(3, 0.25, 0.25, 1.0), size=8).batch(0).active)  # fmt: skip
 
 
 def test_a_mirrored_picture_has_the_mirrored_class(tmp_path):
     data = frames(tmp_path)
-    batches = EventBatches(data, SURFACE, replace(PLAIN, mirrored=(1, 0, -1)), size=32)
-    patches, labels, _ = batches.batch(0)
-    pictures = batches.pictures(patches[:, None].expand(-1, 2, -1, -1))[:, :3]
-    both = torch.from_numpy(data.frames).float().flatten(0, 1)[:, None].expand(-1, 2, -1, -1) / 255
-    originals = batches.pictures(both)[:, :3]
+    batches = EventBatches(data, SURFACE, Augmentation(mirrored=(1, 0, -1)), Schedule(1, 1.0, 1.0, 0.0), size=32)
+    batch = batches.batch(0)
+    pictures = batches.pictures(batch.patches)
+    originals = batches.pictures(torch.from_numpy(data.frames).float().flatten(0, 1)[:, None] / 255)
     flipped = 0
-    for picture, label in zip(pictures, labels, strict=True):
+    for picture, label in zip(pictures, batch.labels, strict=True):
         plain, turned = ((picture - which).abs().amax((1, 2, 3)) for which in (originals, originals.flip(-1)))
         true = int(data.labels[int((plain if plain.min() <= turned.min() else turned).argmin()) // 4])
         mirrored = bool(turned.min() < plain.min())
@@ -96,7 +112,7 @@ def test_a_mirrored_picture_has_the_mirrored_class(tmp_path):
 
 
 def trainer(tmp_path, steps: int = 4) -> EventTrainer:
-    batches = EventBatches(frames(tmp_path), SURFACE, VARIED, size=8)
+    batches = EventBatches(frames(tmp_path), SURFACE, VARIED, SCHEDULE, size=8)
     config = EventTrainingConfig(steps=steps, batch=8, warmup_steps=2, checkpoint_every=2)
     return EventTrainer(build_event_vit(SHAPE, CLASSES), batches, config)
 
@@ -124,17 +140,38 @@ def export(model, folder):
     return export_event_model(event_weights(model.tensors(), SHAPE.layers), SHAPE, description, folder)
 
 
-def test_the_exported_graph_computes_what_the_model_does(tmp_path):
+def test_the_exported_graph_computes_what_the_model_does_dense_and_sparse(tmp_path):
     model = build_event_vit(SHAPE, CLASSES, seed=1).eval()
-    torch.nn.init.normal_(model.vision.embeddings.position_embedding.weight)
-    classifier = EventClassifier(EventModel.load(export(model, tmp_path / "model")), reuse=False)
-    surface = EventSurface(SURFACE)
-    events = moving_edge()
-    surface.add(events)
+    classifier = EventClassifier(EventModel.load(export(model, tmp_path / "model")))
+    surface, caches = EventSurface(SURFACE), None
+    for end_us in range(10_000, 60_000, 10_000):
+        events = clip_between(moving_edge(), end_us - 10_000, end_us)
+        surface.add(events)
+        step = classifier.step(events, end_us)
+        active = np.flatnonzero(step.active)
+        assert (len(active) == SURFACE.tokens) == (caches is None)
+        index = None if caches is None else torch.from_numpy(active)[None]
+        with torch.no_grad():
+            logits, caches = model(torch.from_numpy(surface.patches(active))[None], index, caches)
+        np.testing.assert_allclose(step.logits, logits[0].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_that_computes_all_tokens_forgets_the_ones_before():
+    model = build_event_vit(SHAPE, CLASSES).eval()
+    patches = torch.rand(2, SURFACE.tokens, SHAPE.patch_values)
     with torch.no_grad():
-        expected = model(torch.from_numpy(surface.patches())[None])[0].numpy()
-    step = classifier.step(events, 100_000)
-    np.testing.assert_allclose(step.logits, expected, rtol=1e-3, atol=1e-4)
+        expected, _ = model(patches)
+        everything = torch.arange(SURFACE.tokens).expand(2, -1)
+        logits, _ = model(patches, everything, model.blank(2))
+    torch.testing.assert_close(logits, expected)
+
+
+def test_muon_makes_updates_orthogonal():
+    matrix = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    torch.testing.assert_close(orthogonal(matrix.T), orthogonal(matrix).T)
 
 
 def test_accuracy_counts_clips_tokens_and_confusions(tmp_path):

@@ -7,6 +7,14 @@ from offline_compress.models.gestures.clips import (
     TRAIN_SUBJECTS,
     gesture_clip,
     read_rendered_gestures,
+    read_test_gestures,
 )
 
-__all__ = ["MIRRORED", "TEST_SUBJECTS", "TRAIN_SUBJECTS", "gesture_clip", "read_rendered_gestures"]
+__all__ = [
+    "MIRRORED",
+    "TEST_SUBJECTS",
+    "TRAIN_SUBJECTS",
+    "gesture_clip",
+    "read_rendered_gestures",
+    "read_test_gestures",
+]

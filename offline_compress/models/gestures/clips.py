@@ -20,7 +20,7 @@ from offline_compress.models.gestures.movements import FREQUENCY_HZ, Manner, pos
 
 SIDE = 128
 DURATION_S, FRAMES_PER_S = 2.0, 100
-TRAIN_SUBJECTS = range(48)
+TRAIN_SUBJECTS = range(64)
 TEST_SUBJECTS = range(1000, 1020)
 # The class of a gesture's mirror image; a mirrored guitar is played by no one else's hands.
 MIRRORED = (0, 2, 1, 6, 5, 4, 3, 7, 8, -1, 10)
@@ -29,10 +29,18 @@ _LABEL_STREAM = 1  # random streams of a subject: its looks, then one for each o
 
 def read_rendered_gestures(path: Path | None = None) -> Iterator[EventClip]:
     """One clip of each class from every subject, training subjects first. ``path`` is not used: nothing is read."""
-    for subjects, is_test in ((TRAIN_SUBJECTS, False), (TEST_SUBJECTS, True)):
-        for subject in subjects:
-            for label in range(len(GESTURES)):
-                yield EventClip(f"subject{subject}/{GESTURES[label]}", gesture_clip(subject, label), label, is_test)
+    yield from _clips(TRAIN_SUBJECTS, is_test=False)
+    yield from read_test_gestures()
+
+
+def read_test_gestures() -> Iterator[EventClip]:
+    yield from _clips(TEST_SUBJECTS, is_test=True)
+
+
+def _clips(subjects: range, is_test: bool) -> Iterator[EventClip]:
+    for subject in subjects:
+        for label, name in enumerate(GESTURES):
+            yield EventClip(f"subject{subject}/{name}", gesture_clip(subject, label), label, is_test)
 
 
 def gesture_clip(subject: int, label: int) -> Events:
