@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from custom_ops.spec import TokenScatter
+from custom_ops.spec import CacheFormat, TokenScatter
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.vision_graph import FINAL_TOKENS, VisionTemplate
@@ -16,10 +16,11 @@ CLASSIFIER = "classifier"  # name of the head's Linear
 
 def add_event_signature(model: ModelBuilder, weights: ModelWeights, shape: VisionShape) -> None:
     """Add ``encode``: patches f32 (A, 3 P P), positions i32 (A,) -> logits f32 (1, classes)."""
+    template = EventTemplate(weights, shape, shape.layers, CacheFormat.FLOAT32)
     graph = model.graph("encode")
     patches = graph.input("patches", (DYNAMIC, shape.patch_values), np.float32)
     positions = graph.input("positions", (DYNAMIC,), np.int32)
-    graph.finish(logits=EventTemplate(weights, shape, shape.layers).classify(graph, patches, positions))
+    graph.finish(logits=template.classify(graph, patches, positions))
 
 
 class EventTemplate(VisionTemplate):
