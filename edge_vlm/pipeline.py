@@ -230,7 +230,7 @@ class CaptionPipeline:
                 state.refresh(plan.compute, glance.descriptors, glance.light, observation.stamp_ns, shallow)
             state.measure_distance()
             macs = self.bundle.vision.encoder_macs(len(positions), shallow)
-        state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute)
+        state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute, observation.stamp_ns)
         return macs
 
     def _run_encoder(self, resized: np.ndarray, positions: np.ndarray, shallow: bool) -> np.ndarray:

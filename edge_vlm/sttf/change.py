@@ -21,6 +21,7 @@ from edge_vlm.sttf.token_state import TokenState
 
 CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
 _NOISE_QUANTILE = 0.25  # of the patches: still ones even while much of the image moves
+_NOISE_SAMPLES_AT_ONCE, _NOISE_SAMPLE_STEP = 8, 4
 _LIGHT_SAMPLE_STEP = 9  # every ninth cell; coprime with CELLS, so that all cell positions occur
 _EVENT_NOISE_SIGMAS = 8.0
 _EVENT_NOISE_TOLERANCE = 0.25  # noise differs from patch to patch
@@ -73,11 +74,12 @@ def _rms(difference: np.ndarray) -> np.ndarray:
 
 @dataclass
 class NoiseFloor:
-    """Running median of the quiet patches' frame-to-frame difference, in grey levels."""
+    """Running median of the quiet patches' frame-to-frame difference, in grey levels, sampled every few frames."""
 
     minimum: float
     maximum: float
     window: deque
+    frames: int = 0
 
     @classmethod
     def of(cls, config: SttfConfig) -> NoiseFloor:
@@ -87,6 +89,15 @@ class NoiseFloor:
     def levels(self) -> float:
         middle = sorted(self.window)[len(self.window) // 2] if self.window else 0.0
         return min(max(middle, self.minimum), self.maximum)
+
+    def reset(self) -> None:
+        self.window.clear()
+        self.frames = 0
+
+    def wants_sample(self) -> bool:
+        """Every frame at first; later it is enough to look now and then. Call once per frame."""
+        self.frames += 1
+        return len(self.window) < _NOISE_SAMPLES_AT_ONCE or self.frames % _NOISE_SAMPLE_STEP == 0
 
     def update(self, patch_rms: np.ndarray) -> None:
         rank = int(_NOISE_QUANTILE * (len(patch_rms) - 1))
@@ -108,7 +119,7 @@ class FrameChange:
         return cls(config, NoiseFloor.of(config))
 
     def reset(self) -> None:
-        self.noise.window.clear()
+        self.noise.reset()
         self.lights.reset()
         self.previous, self.previous_light = None, Light()
 
@@ -116,7 +127,7 @@ class FrameChange:
         """Scores ``(tokens,)`` of this frame and its light; ``state`` holds the references. Call once per frame."""
         sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::_LIGHT_SAMPLE_STEP].T)
         light = self.lights.update(sample, self.noise.levels)
-        if self.previous is not None:
+        if self.previous is not None and self.noise.wants_sample():
             self.noise.update(_rms(descriptors - self._as_now(self.previous, self.previous_light, light)))
         self.previous, self.previous_light = descriptors, light
         if not state.valid:
@@ -182,5 +193,5 @@ def _patch_pixels(window: EventWindow) -> float:
 def combine(frame_scores: np.ndarray | None, event_scores: np.ndarray | None) -> np.ndarray:
     """The larger of the scores that there are. Not-a-number counts as changed."""
     present = [scores for scores in (frame_scores, event_scores) if scores is not None]
-    scores = np.maximum.reduce(present)
-    return np.where(np.isnan(scores), np.inf, scores)
+    scores = present[0] if len(present) == 1 else np.maximum(*present)
+    return np.nan_to_num(scores, nan=np.inf, posinf=np.inf) if np.isnan(scores.sum()) else scores

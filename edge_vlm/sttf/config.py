@@ -18,7 +18,8 @@ class SttfConfig:
         recomputed once it was. ``threshold_on = 0`` recomputes everything.
     noise_min_levels, noise_max_levels: bounds of the estimated noise floor, in grey levels (0..255) RMS;
         ``threshold_on * noise_min_levels`` is the smallest change that is ever seen.
-    noise_window_frames: length of the running median that estimates the noise floor.
+    noise_window_frames: samples in the running median that estimates the noise floor; after the first it takes one
+        in four frames.
     light_gain_max, light_offset_max: strongest change of lighting that is still taken for lighting and not for
         content: gain per colour channel, and offset in grey levels at mid grey.
     event_on_per_pixel: events per sensor pixel of a patch, over what noise explains, that score ``threshold_on``.
@@ -27,6 +28,10 @@ class SttfConfig:
     dilation: neighbours (0, 4 or 8) of a changed patch that are recomputed with it.
     keyframe_fraction: above that fraction of changed patches everything is recomputed.
     budget_tokens: most tokens computed in one frame that is no keyframe (0: no limit); the rest stays due.
+    max_wait_s: changes may wait so long to be computed together, as long as less than ``fresh_fraction`` of the
+        patches are newly changed: every call of the encoder has a fixed cost. At frame rates under
+        ``1 / max_wait_s`` nothing waits.
+    fresh_fraction: see ``max_wait_s``.
     settle_frames: quiet frames after which tokens last computed at shallow depth are computed at full depth.
     context_debt_max: a token carries, by attention, the context of patches that have changed since it was computed;
         the context is out of date once so many patches have changed, as a part of all patches. Such tokens are
@@ -48,9 +53,11 @@ class SttfConfig:
     dilation: int = 0
     keyframe_fraction: float = 0.6
     budget_tokens: int = 0
+    max_wait_s: float = 0.07
+    fresh_fraction: float = 0.08
     settle_frames: int = 2
     context_debt_max: float = 0.05
-    context_share: float = 0.25
+    context_share: float = 0.5
     scene_distance: float = 0.33
 
     def __post_init__(self) -> None:

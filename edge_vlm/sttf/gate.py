@@ -37,10 +37,10 @@ class AgeLimit:
 
     def expired(self, age_s: np.ndarray, encoding_anyway: bool) -> np.ndarray:
         old = age_s >= self.max_age_s
-        oldest = old.sum()
-        if oldest and (encoding_anyway or oldest >= self.batch_tokens or age_s.max() >= 2 * self.max_age_s):
-            return old
-        return np.zeros_like(old)
+        oldest = np.count_nonzero(old)
+        if oldest and not (encoding_anyway or oldest >= self.batch_tokens or age_s.max() >= 2 * self.max_age_s):
+            return np.zeros_like(old)
+        return old
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,24 @@ class Budget:
         taken = np.zeros_like(wanted)
         taken[np.argsort(-urgency, kind="stable")[: self.tokens]] = True
         return taken
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Changed tokens wait for company, ``max_wait_s`` at the longest; not where much is new at once."""
+
+    max_wait_s: float
+    fresh_fraction: float
+
+    def waits(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> bool:
+        """Whether the next frame, as far away as the last one, comes soon enough."""
+        if state.stamp_ns is None or self.max_wait_s <= 0:
+            return False
+        known = state.was_active | (state.due_frames > 0)
+        if np.count_nonzero(changed & ~known) >= self.fresh_fraction * changed.size:
+            return False
+        frames = int(state.due_frames.max()) + 1
+        return frames * (stamp_ns - state.stamp_ns) * 1e-9 <= self.max_wait_s
 
 
 @dataclass(frozen=True)
@@ -120,38 +138,41 @@ class Gate:
         if not state.valid:
             return self._keyframe(np.ones(state.tokens, bool), "first frame")
         changed = HysteresisThreshold(config.threshold_on, config.threshold_off).changed(scores, state.was_active)
-        fraction = float(changed.mean())
-        if fraction > config.keyframe_fraction:
-            return self._keyframe(changed, f"{100 * fraction:.0f} % of the patches changed")
-        if not changed.any():
+        count = np.count_nonzero(changed)
+        if count > config.keyframe_fraction * state.tokens:
+            return self._keyframe(changed, f"{100 * count / state.tokens:.0f} % of the patches changed")
+        if not count:
             return self._quiet(changed, state, stamp_ns)
         wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
-        wanted |= state.due_frames > 0
+        wanted = wanted | (state.due_frames > 0)
+        reason = f"{count} patches changed"
+        if Patience(config.max_wait_s, config.fresh_fraction).waits(changed, state, stamp_ns):
+            return GateDecision(np.zeros_like(wanted), changed, wanted, False, False, f"{reason}, waiting for more")
         wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
-        along = math.ceil(config.context_share * changed.sum())
+        along = math.ceil(config.context_share * count)
         wanted |= ContextDebt(config.context_debt_max).worst(np.where(wanted, 0.0, state.context_debt), along)
         active = Budget(config.budget_tokens).take(wanted, scores, state.due_frames)
-        reason = f"{int(changed.sum())} patches changed"
         return GateDecision(active, changed, wanted & ~active, False, False, reason)
 
     def _quiet(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
         """Nothing changed: time to put right what was left approximate."""
         config = self.config
-        settled = state.quiet_frames >= config.settle_frames
         wanted = state.due_frames > 0
-        reason = "tokens left over by the budget" if wanted.any() else ""
-        if settled:
+        reason = "tokens left over" if wanted.any() else ""
+        if state.quiet_frames >= config.settle_frames:
             approximate = state.shallow | ContextDebt(config.context_debt_max).overdue(state.context_debt)
             wanted = wanted | approximate
             reason = reason or ("settling: depth and context" if approximate.any() else "")
-        expired = self._expired(state, stamp_ns, encoding_anyway=bool(wanted.any()))
+        expired = self._expired(state, stamp_ns, encoding_anyway=bool(reason))
         if expired.any():
             wanted = wanted | expired
             reason = reason or "tokens over the age limit"
-        if config.budget_tokens == 0 and wanted.mean() > config.keyframe_fraction:
+        if not reason:
+            return GateDecision(wanted, changed, wanted, False, True, "nothing changed")
+        if config.budget_tokens == 0 and np.count_nonzero(wanted) > config.keyframe_fraction * state.tokens:
             return self._keyframe(changed, reason)
         active = Budget(config.budget_tokens).take(wanted, state.age_s(stamp_ns), state.due_frames)
-        return GateDecision(active, changed, wanted & ~active, False, True, reason or "nothing changed")
+        return GateDecision(active, changed, wanted & ~active, False, True, reason)
 
     def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
         batch = max(1, round(self.config.age_batch_fraction * state.tokens))

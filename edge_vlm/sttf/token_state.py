@@ -26,6 +26,7 @@ class TokenState:
     deep_stamp_ns: when the token was last computed at full depth. shallow: computed at shallow depth since then.
     context_debt: patches that have changed since the token was computed, as a part of all, added up over frames.
     was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
+    stamp_ns: of the previous frame, None where it is not known.
     features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes;
         caption_distance: how far the scene has moved from them.
     """
@@ -44,6 +45,7 @@ class TokenState:
     caption_features: np.ndarray | None = None
     caption_distance: float = 0.0
     valid: bool = False
+    stamp_ns: int | None = None
     frames_since_full: int = 0
     quiet_frames: int = 0
     resets: Counter = field(default_factory=Counter)
@@ -104,10 +106,15 @@ class TokenState:
         """The features have got a caption."""
         self.caption_features, self.caption_distance = self.features.copy(), 0.0
 
-    def observe(self, changed: np.ndarray, due: np.ndarray, computed: np.ndarray) -> None:
-        """Close a frame: which tokens had changed, which wait for their turn, and which were computed."""
-        self.context_debt = np.where(computed, 0.0, self.context_debt + changed.mean()).astype(np.float32)
+    def observe(self, changed: np.ndarray, due: np.ndarray, computed: np.ndarray, stamp_ns: int | None = None) -> None:
+        """Close a frame: which tokens had changed, which wait for their turn, and which were computed.
+
+        What the others attended to changes when a changed token is computed, not before.
+        """
+        renewed = np.count_nonzero(changed & computed) / changed.size
+        self.context_debt = np.where(computed, 0.0, self.context_debt + renewed).astype(np.float32)
         self.was_active = changed
         self.due_frames = np.where(due, self.due_frames + 1, 0).astype(np.int32)
         self.quiet_frames = 0 if changed.any() else self.quiet_frames + 1
         self.frames_since_full += 1
+        self.stamp_ns = stamp_ns

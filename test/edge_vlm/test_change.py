@@ -12,7 +12,7 @@ from edge_vlm.errors import InputError
 from edge_vlm.observation import EventWindow
 from edge_vlm.sttf import SttfConfig, TokenState
 from edge_vlm.sttf.change import EventChange, combine, describe
-from edge_vlm.sttf.illumination import Light, fit_light
+from edge_vlm.sttf.illumination import Light, fit_light, is_steady
 from edge_vlm.sttf.scene_watch import SceneWatch
 
 CONFIG = SttfConfig()
@@ -255,3 +255,14 @@ def _timed(call):
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.4), (1.01, 0.0), (0.985, 0.0), (1.0, -3.0)])
+def test_small_changes_of_light_are_no_steady_light(gain, offset):
+    rng = np.random.default_rng(0)
+    levels = rng.uniform(20, 235, (3, 348)).astype(np.float32)
+    noise = rng.normal(0, 0.8, levels.shape).astype(np.float32)
+    assert is_steady(noise, levels, 1.0)
+    moved = np.where(np.arange(348) < 40, 60.0, 0.0).astype(np.float32)
+    assert is_steady(noise + moved, levels, 1.0), "content moves, the light does not"
+    assert not is_steady((gain - 1) * (levels - 128) + offset + noise, levels, 1.0)

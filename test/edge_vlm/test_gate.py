@@ -155,7 +155,7 @@ def test_while_things_move_old_contexts_are_computed_along():
     seen = np.zeros(196, bool)
     for _ in range(100):
         decision = move(gate, state, range(40, 52))
-        assert 12 <= decision.active.sum() <= 12 + 3
+        assert 12 <= decision.active.sum() <= 12 + 6
         seen |= decision.active
     assert seen.all()
 
@@ -198,3 +198,44 @@ def test_settings_survive_json():
 def test_impossible_settings_are_named(values):
     with pytest.raises(BundleError, match=f"{list(values)[0]}|{list(values.values())[0]}"):
         SttfConfig.from_json(values)
+
+
+def waiting_state(period_s, waited_frames=0):
+    """A warm state whose last frame was ``period_s`` before second 1; token 5 has waited for some frames."""
+    state = warm_state()
+    state.stamp_ns = round((1 - period_s) * 1e9)
+    state.due_frames[5] = waited_frames
+    return state
+
+
+@pytest.mark.parametrize(
+    ("period_s", "waited_frames", "computed"),
+    [(0.033, 0, False), (0.033, 1, False), (0.033, 2, True), (0.1, 0, True), (0.01, 5, False), (0.01, 7, True)],
+)
+def test_changes_wait_for_company_as_long_as_the_next_frame_comes_in_time(period_s, waited_frames, computed):
+    state = waiting_state(period_s, waited_frames)
+    decision = Gate(CONFIG).decide(scores_of(t5=9.0), state, 1_000_000_000)
+    assert decision.active[5] == computed
+    assert decision.due[5] != computed
+    assert computed or "waiting" in decision.reason
+
+
+def test_what_waits_is_computed_even_when_it_has_gone_back():
+    decision = Gate(CONFIG).decide(np.ones(196), waiting_state(0.033, 1), 1_000_000_000)
+    assert decision.active[5]
+
+
+def test_much_that_is_new_does_not_wait():
+    gate, scores = Gate(CONFIG), np.where(np.arange(196) < 20, 9.0, 0.0)
+    assert gate.decide(scores, waiting_state(0.033), 1_000_000_000).active[:20].all()
+    state = waiting_state(0.033)
+    state.was_active = np.arange(196) < 18
+    assert not gate.decide(scores, state, 1_000_000_000).active.any(), "it only moved"
+
+
+def test_context_is_out_of_date_once_what_changed_has_been_computed():
+    state = warm_state()
+    state.observe(mask(1, 2), mask(1, 2), mask())
+    assert (state.context_debt == 0).all()
+    state.observe(mask(1, 2), mask(), mask(1, 2))
+    assert state.context_debt[0] == pytest.approx(2 / 196) and state.context_debt[1] == 0
