@@ -221,6 +221,10 @@ def make_token_gather(a: spec.TokenGather, weights: np.ndarray | None, caches: C
     return caches.of_tokens(a).gather
 
 
+def make_sample(a: spec.Sample, weights: np.ndarray | None, caches: Caches):
+    return reference.sample
+
+
 CUSTOM = {
     spec.Linear.OP: make_linear,
     spec.Norm.OP: make_norm,
@@ -229,6 +233,7 @@ CUSTOM = {
     spec.SwiGlu.OP: make_swiglu,
     spec.TokenScatter.OP: make_token_scatter,
     spec.TokenGather.OP: make_token_gather,
+    spec.Sample.OP: make_sample,
 }
 
 

@@ -132,6 +132,42 @@ def embedding(
     return rows
 
 
+def sample(logits: np.ndarray, positions: np.ndarray, temperature: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    """Token id and log-probability of each row, float32 (rows, 2); see spec.Sample. Raises OperatorError."""
+    top_k, seed = (int(value) for value in choice)
+    heat = float(temperature[0])
+    if not (0 <= heat < np.inf and top_k >= 0):
+        raise OperatorError(f"temperature {heat}, top_k {top_k}: neither may be negative or infinite")
+    rows = logits.astype(np.float64)
+    scores = rows
+    if heat > 0:
+        noise = np.stack(
+            [-np.log(-np.log(uniform(seed, int(position), rows.shape[1]))) for position in positions[-len(rows) :]]
+        )
+        scores = rows / heat + noise
+        if 0 < top_k < rows.shape[1]:
+            scores = np.where(rows >= np.sort(rows, axis=1)[:, -top_k, None], scores, -np.inf)
+    tokens = np.argmax(scores, axis=1)
+    peak = rows.max(axis=1)
+    chosen = rows[np.arange(len(rows)), tokens] - peak - np.log(np.exp(rows - peak[:, None]).sum(axis=1))
+    return np.stack([tokens, chosen], axis=1).astype(np.float32)
+
+
+def uniform(seed: int, position: int, tokens: int) -> np.ndarray:
+    """float64 (tokens,) in (0, 1): steps of 2^-24 from the 32-bit finaliser of MurmurHash3, applied three times."""
+    mixed = mix(np.uint32(seed & 0xFFFFFFFF), np.uint32(0x9E3779B9))
+    mixed = mix(mixed, np.uint32(position & 0xFFFFFFFF))
+    return ((mix(mixed, np.arange(tokens, dtype=np.uint32)) >> np.uint32(8)) + 0.5) * 2.0**-24
+
+
+def mix(state: np.ndarray, value: np.ndarray) -> np.ndarray:
+    h = np.atleast_1d(state ^ value)
+    with np.errstate(over="ignore"):
+        h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+        h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+        return h ^ (h >> np.uint32(16))
+
+
 class TokenCache:
     """What TokenScatter writes and TokenGather reads: (capacity, width), rows never written are zero."""
 

@@ -236,6 +236,26 @@ class TokenGather(Attributes):
     width: int
 
 
+@dataclass(frozen=True)
+class Sample(Attributes):
+    """The next token of each row of logits, so that no logits leave the graph.
+
+    Inputs: logits (rows, V), positions i32 (at least rows,) of which the last ones count, temperature f32 (1,),
+    choice i32 (2,): top_k, seed.
+    Output (rows, 2): the token id (exact: V is at most 2^24) and the natural logarithm of its probability, which is
+    that of the logits as they are, whatever the temperature.
+
+    Temperature 0 takes the largest logit, the first of equals. Above, the largest of
+    ``logit / temperature - ln(-ln u)`` among the ``top_k`` largest logits and those equal to the last of them (0: all);
+    u in (0, 1) is a hash of seed, position and token, so a draw depends on nothing else. See `reference.uniform`.
+    """
+
+    OP: ClassVar[str] = "EdgeVlmSample"
+    VERSION: ClassVar[int] = 1
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<i")
+    vocab_size: int
+
+
 OPERATORS: dict[str, type[Attributes]] = {
-    op.OP: op for op in (Linear, Norm, Attention, Embedding, SwiGlu, TokenScatter, TokenGather)
+    op.OP: op for op in (Linear, Norm, Attention, Embedding, SwiGlu, TokenScatter, TokenGather, Sample)
 }

@@ -2,7 +2,7 @@
 """A bundle at work: load and check it, run its graphs, encode images, decode captions."""
 
 from edge_vlm.runtime.bundle import Bundle
-from edge_vlm.runtime.text_decoder import Generation, TextDecoder
+from edge_vlm.runtime.text_decoder import Generation, Sampling, TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 
-__all__ = ["Bundle", "Generation", "TextDecoder", "VisionEncoder"]
+__all__ = ["Bundle", "Generation", "Sampling", "TextDecoder", "VisionEncoder"]

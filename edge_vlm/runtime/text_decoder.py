@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs text.tflite: prompt and image features in, a greedy caption out."""
+"""Runs text.tflite: prompt and image features in, a caption out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from custom_ops import reference
 from edge_vlm.errors import BundleError, InputError
 from edge_vlm.runtime.bundle import EXPORT_AGAIN, TEXT_FILE, Bundle
 from edge_vlm.runtime.interpreter import open_graph
@@ -39,22 +40,53 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. ``temperature`` 0: the likeliest; above, drawn among the ``top_k`` likeliest (0: all).
+
+    A draw depends on seed and position alone: the same call gives the same caption. Raises ValueError.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.temperature < float("inf") and 0 <= self.top_k < 2**31 and -(2**31) <= self.seed < 2**31):
+            raise ValueError(f"{self}: temperature and top_k must not be negative, all must be finite int32 or float")
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True)
+class Next:
+    """The tokens chosen to follow some rows, and their probabilities: both (rows,)."""
+
+    token_ids: np.ndarray
+    probabilities: np.ndarray
+
+    def at(self, row: int) -> tuple[int, float]:
+        return int(self.token_ids[row]), float(self.probabilities[row])
+
+
+@dataclass(frozen=True)
 class Held:
-    """What the graph's KV cache holds: a prompt, the image features it was computed with (a copy), the logits (V,) of
-    its last token, and the caption that followed, which is the next one's draft."""
+    """What the graph's KV cache holds: a prompt, the image features it was computed with (a copy), the token that
+    follows it, how that was chosen, and the caption, which is the next one's draft."""
 
     prompt: np.ndarray
     image_features: np.ndarray
-    logits: np.ndarray
+    first: tuple[int, float]
+    sampling: Sampling
     caption: tuple[int, ...] = ()
 
 
 class TextDecoder:
-    """Greedy decoding against the graph's own KV cache.
+    """Decoding token by token against the graph's own KV cache.
 
     Two things are kept from call to call, and neither changes a bit of the result (in NumPy it rounds otherwise).
     Prompt tokens before the first image token whose features differ keep their K,V (attention is causal). The caption
-    of the call before is the draft of the next: all of its tokens run at once, and single steps begin where greedy
+    of the call before is the draft of the next: all of its tokens run at once, and single steps begin where
     decoding leaves it.
     """
 
@@ -77,16 +109,20 @@ class TextDecoder:
         self.graph = self.held = None
 
     def generate(
-        self, image_features: np.ndarray, question: str | None = None, max_new_tokens: int | None = None
+        self,
+        image_features: np.ndarray,
+        question: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = GREEDY,
     ) -> Generation:
         """Caption of ``image_features`` (I, D). Raises InputError where the question cannot be asked."""
         start = time.perf_counter()
         prompt = self.tokenizer.prompt(question)
-        held, prefilled_tokens = self.prefill(prompt, image_features)
+        held, prefilled_tokens = self.prefill(prompt, image_features, sampling)
         prefilled = time.perf_counter()
         limit = self.info.generation.max_new_tokens if max_new_tokens is None else max_new_tokens
         room = self.info.text.context_length - len(prompt)
-        token_ids, probabilities, finished = self.decode_greedily(held, min(limit, room))
+        token_ids, probabilities, finished = self.decode(held, min(limit, room))
         done = time.perf_counter()
         self.held = replace(held, caption=tuple(token_ids))
         return Generation(
@@ -100,15 +136,16 @@ class TextDecoder:
             decode_ms=1e3 * (done - prefilled),
         )
 
-    def prefill(self, prompt: np.ndarray, image_features: np.ndarray) -> tuple[Held, int]:
+    def prefill(self, prompt: np.ndarray, image_features: np.ndarray, sampling: Sampling) -> tuple[Held, int]:
         """Fill the KV cache from the first token on that differs from what is held; how many tokens that took."""
         held, self.held = self.held, None  # until the graph has run to its end
+        held = held if held is not None and held.sampling == sampling else None
         begin, image_begin = self.first_difference(held, prompt, image_features)
         if begin == len(prompt):
             return held, 0
-        logits = self.run("prefill", prompt[begin:], begin, image_features[image_begin:])[-1]
+        first = self.choose("prefill", prompt[begin:], begin, sampling, image_features[image_begin:]).at(-1)
         caption = held.caption if held is not None else ()
-        return Held(prompt, np.array(image_features), logits, caption), len(prompt) - begin
+        return Held(prompt, np.array(image_features), first, sampling, caption), len(prompt) - begin
 
     def first_difference(self, held: Held | None, prompt: np.ndarray, image_features: np.ndarray) -> tuple[int, int]:
         """Index of the first prompt token to compute, and of the first image token from there on."""
@@ -121,28 +158,45 @@ class TextDecoder:
         image = int(np.argmax(differs))
         return int(np.flatnonzero(prompt == self.info.text.image_token_id)[image]), image
 
-    def decode_greedily(self, held: Held, limit: int) -> tuple[list[int], list[float], bool]:
+    def decode(self, held: Held, limit: int) -> tuple[list[int], list[float], bool]:
         """From the prompt to the end marker, or ``limit`` tokens: ids, probabilities, and whether the end marker came.
 
-        While the tokens are those of the draft, the logits after them are there already.
+        While the tokens are those of the draft, what follows them is there already.
         """
-        draft, position, logits = held.caption[:limit], len(held.prompt), held.logits
-        follows = bool(draft) and int(np.argmax(logits)) == draft[0]
-        after_draft = self.run("decode", np.array(draft, np.int32), position) if follows else ()
+        draft, position, (token, probability) = held.caption[:limit], len(held.prompt), held.first
+        follows = bool(draft) and token == draft[0]
+        after_draft = self.choose("decode", np.array(draft, np.int32), position, held.sampling) if follows else None
         token_ids: list[int] = []
         probabilities: list[float] = []
         while len(token_ids) < limit:
-            token = int(np.argmax(logits))
             if token == self.info.text.eos_token_id:
                 return token_ids, probabilities, True
             count = len(token_ids)
             token_ids.append(token)
-            probabilities.append(float(np.exp(log_probabilities(logits)[token])))
+            probabilities.append(probability)
             if count + 1 < limit:
                 follows = follows and count < len(draft) and token == draft[count]
                 one = np.array([token], np.int32)
-                logits = after_draft[count] if follows else self.run("decode", one, position + count)[-1]
+                found = after_draft if follows else self.choose("decode", one, position + count, held.sampling)
+                token, probability = found.at(count if follows else -1)
         return token_ids, probabilities, False
+
+    def choose(
+        self,
+        signature: str,
+        token_ids: np.ndarray,
+        position: int,
+        sampling: Sampling,
+        image_features: np.ndarray | None = None,
+    ) -> Next:
+        """The tokens that follow, chosen in the graph; bundles of earlier versions give logits instead."""
+        inputs = self.inputs(token_ids, position, image_features)
+        if f"{signature}_token" not in self.graph.signatures:
+            return next_of(self.graph.run(signature, inputs)["logits"], inputs["positions"], sampling)
+        inputs["temperature"] = np.array([sampling.temperature], np.float32)
+        inputs["choice"] = np.array([sampling.top_k, sampling.seed], np.int32)
+        found = self.graph.run(f"{signature}_token", inputs)["next"]
+        return Next(found[:, 0].astype(np.int64), np.exp(found[:, 1]))
 
     def score(self, image_features: np.ndarray, text: str, question: str | None = None) -> np.ndarray:
         """Natural log-probabilities float64 (tokens,) of a caption and its end marker, given the image.
@@ -162,11 +216,22 @@ class TextDecoder:
         self, signature: str, token_ids: np.ndarray, position: int, image_features: np.ndarray | None = None
     ) -> np.ndarray:
         """Logits float32 (rows, V) of tokens that stand at ``position`` and after."""
+        return self.graph.run(signature, self.inputs(token_ids, position, image_features))["logits"]
+
+    def inputs(self, token_ids: np.ndarray, position: int, image_features: np.ndarray | None) -> dict[str, np.ndarray]:
         positions = np.arange(position, position + len(token_ids), dtype=np.int32)
         inputs = {"token_ids": token_ids, "positions": positions}
-        if image_features is not None:
-            inputs["image_features"] = image_features
-        return self.graph.run(signature, inputs)["logits"]
+        return inputs if image_features is None else {**inputs, "image_features": image_features}
+
+
+def next_of(logits: np.ndarray, positions: np.ndarray, sampling: Sampling) -> Next:
+    """What the graph would choose, from its logits float32 (rows, V)."""
+    if sampling.temperature == 0:
+        token_ids = np.argmax(logits, axis=-1)
+        return Next(token_ids, np.exp(log_probabilities(logits)[np.arange(len(logits)), token_ids]))
+    heat, choice = np.array([sampling.temperature]), np.array([sampling.top_k, sampling.seed])
+    found = reference.sample(logits, positions, heat, choice)
+    return Next(found[:, 0].astype(np.int64), np.exp(found[:, 1]))
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:

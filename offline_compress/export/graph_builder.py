@@ -20,6 +20,7 @@ from custom_ops.spec import (
     Embedding,
     Linear,
     Norm,
+    Sample,
     SwiGlu,
     TokenGather,
     TokenScatter,
@@ -134,6 +135,8 @@ def output_shape(attributes: Attributes, rows: int) -> tuple[int, int]:
     """Shape of an operator's only output; ``rows`` those of its first input."""
     if isinstance(attributes, Attention):
         return (rows, attributes.query_heads * attributes.head_dim)
+    if isinstance(attributes, Sample):
+        return (rows, 2)
     if isinstance(attributes, TokenScatter):
         return (attributes.capacity, attributes.width)
     if isinstance(attributes, (Norm, Embedding, SwiGlu, TokenGather)):

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""text.tflite: the Llama text model as three signatures over the same weights and the same KV cache.
+"""text.tflite: the Llama text model as signatures over the same weights and the same KV cache.
 
 ``prefill``  token_ids i32 (T,), positions i32 (T,), image_features f32 (I, D) -> logits f32 (1, V) of the last row
 ``score``    the same inputs -> logits f32 (T, V)
-``decode``   token_ids i32 (1,), positions i32 (1,) -> logits f32 (1, V)
+``decode``   token_ids i32 (T,), positions i32 (T,) -> logits f32 (T, V)
+
+``prefill_token`` and ``decode_token`` take temperature f32 (1,) and choice i32 (2,) besides, and give ``next`` f32
+(rows, 2) in place of the logits: the token that follows each row and its log-probability (spec.Sample).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from custom_ops.spec import Attention, CacheFormat, Embedding, Norm, NormKind, SwiGlu
+from custom_ops.spec import Attention, CacheFormat, Embedding, Norm, NormKind, Sample, SwiGlu
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import TextShape
 from offline_compress.export.weights import EMBED_TOKENS, HEAD, TEXT, ModelWeights, text_block_names
@@ -24,16 +27,22 @@ def add_text_signatures(
     image_tokens: int,
     cache_format: CacheFormat,
 ) -> None:
-    """Add ``prefill``, ``score`` and ``decode`` to the model."""
+    """Add all of them to the model."""
     template = TextTemplate(weights, shape, context_length, cache_format)
-    for name, rows, last_row_only in (("prefill", DYNAMIC, True), ("score", DYNAMIC, False), ("decode", 1, False)):
+    for name in ("prefill", "score", "decode", "prefill_token", "decode_token"):
         graph = model.graph(name)
+        rows = 1 if name.startswith("decode") else DYNAMIC
         token_ids = graph.input("token_ids", (rows,), np.int32)
         positions = graph.input("positions", (rows,), np.int32)
         image = None
-        if name != "decode":
+        if not name.startswith("decode"):
             image = graph.input("image_features", (image_tokens, shape.hidden_size), np.float32)
-        graph.finish(logits=template.logits(graph, token_ids, positions, image, last_row_only))
+        logits = template.logits(graph, token_ids, positions, image, last_row_only=name.startswith("prefill"))
+        if name.endswith("token"):
+            heat, choice = graph.input("temperature", (1,), np.float32), graph.input("choice", (2,), np.int32)
+            graph.finish(next=graph.custom(Sample(shape.vocab_size), [logits, positions, heat, choice]))
+        else:
+            graph.finish(logits=logits)
 
 
 class TextTemplate:

@@ -78,6 +78,14 @@ struct TokenGatherAttributes {
 };
 static_assert(sizeof(TokenGatherAttributes) == 12, "packed");
 
+struct SampleAttributes {
+  static constexpr const char* kName = "EdgeVlmSample";
+  static constexpr int kVersion = 1;
+  static constexpr int kBytes[] = {4};
+  int32_t vocab_size;
+};
+static_assert(sizeof(SampleAttributes) == 4, "packed");
+
 // The bytes lie unaligned in the file: they are copied out. What an earlier version lacks stays 0, which means what that
 // version meant. Throws Fault where they are not these attributes.
 template <typename Attributes>

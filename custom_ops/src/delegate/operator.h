@@ -41,6 +41,7 @@ OperatorKind attention_kind();
 OperatorKind embedding_kind();
 OperatorKind token_scatter_kind();
 OperatorKind token_gather_kind();
+OperatorKind sample_kind();
 
 constexpr int kMaxWidth = 1 << 16;  // of a row: exact int32 sums need in_features * 255 * 127 < 2^31
 constexpr int kMaxRows = 1 << 24;   // out_features, vocabulary, capacity

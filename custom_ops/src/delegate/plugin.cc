@@ -22,7 +22,7 @@ namespace {
 constexpr int kMaxThreads = 64;
 
 const OperatorKind kKinds[] = {linear_kind(),    norm_kind(),          swiglu_kind(),      attention_kind(),
-                               embedding_kind(), token_scatter_kind(), token_gather_kind()};
+                               embedding_kind(), token_scatter_kind(), token_gather_kind(), sample_kind()};
 
 const OperatorKind* find_kind(const TfLiteRegistration& registration) {
   if (registration.builtin_code != kTfLiteBuiltinCustom || registration.custom_name == nullptr) return nullptr;

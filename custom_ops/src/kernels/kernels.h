@@ -90,6 +90,13 @@ struct AttendArgs {
   float* y;       // (rows, query_heads * head_dim)
 };
 
+// The largest of some logits, where it stands first (0 where there is none but NaN), and the sum of exp(logit - peak).
+struct LogitSummary {
+  float peak;
+  int peak_index;
+  float exponential_sum;
+};
+
 struct Kernels {
   const char* isa;
   // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
@@ -103,6 +110,7 @@ struct Kernels {
   // follows when all rows have been stored.
   void (*store)(const StoreArgs& args, int first_row, int last_row);
   void (*attend)(const AttendArgs& args, int first_tile, int last_tile);
+  LogitSummary (*summarise)(const float* logits, int count);
 };
 
 int attention_tiles(const AttentionShape& shape, int rows);

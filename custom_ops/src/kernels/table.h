@@ -6,11 +6,12 @@
 #include "kernels.h"
 #include "linear.h"
 #include "pointwise.h"
+#include "summarise.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, store, attend}; }
+static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, store, attend, summarise}; }
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm
