@@ -7,6 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 OPERATORS := custom_ops/lib/libedge_vlm_ops.so
 COMPRESS := $(RUN) -m offline_compress compress out/models/float/model --name edge-vlm-demo
+TRAIN_EVENTS := $(RUN) -m offline_compress train-events
 
 .DEFAULT_GOAL := help
 
@@ -52,6 +53,12 @@ out/models/ternary/bundle.json: out/models/float/metrics.json
 out/models/binary/bundle.json: out/models/float/metrics.json out/models/ternary/bundle.json
 	$(COMPRESS) --method binary --out out/models/binary --data-cache out/models/float/cache
 
+events: $(VENV)/test.stamp $(OPERATORS) ## event classifier on rendered gestures (NMNIST=PATH, DVS128=DIR: on these too): train, measure
+	$(TRAIN_EVENTS) gestures --out out/models/events-gestures
+	$(if $(NMNIST),$(TRAIN_EVENTS) nmnist --data $(NMNIST) --out out/models/events-nmnist)
+	$(if $(DVS128),$(TRAIN_EVENTS) dvs128 --data $(DVS128) --out out/models/events-dvs128)
+	$(RUN) -m bench.gesture_rows $(if $(NMNIST),--nmnist $(NMNIST)) $(if $(DVS128),--dvs128 $(DVS128))
+
 lock: $(VENV)/test.stamp ## pin the dependencies of pyproject.toml again
 	$(RUN) -m pip install --quiet uv
 	$(RUN) tools/lock.py
@@ -70,4 +77,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo bench-ops bench-adaptive bench-ros soak models lock clean
+.PHONY: help demo test operators bench-demo bench-ops bench-adaptive bench-ros soak models events lock clean

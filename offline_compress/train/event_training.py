@@ -36,7 +36,7 @@ class EventTrainingConfig:
     largest_gradient: float = 1.0
     average: float = 0.99
     bf16: bool = True
-    checkpoint_every: int = 200
+    checkpoint_every: int = 100
 
     def identity(self) -> dict:
         """What must be equal for a checkpoint to be continued."""
