@@ -101,7 +101,7 @@ def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]],
             mirrored=MIRRORED, swap_polarity=True,
         ),
         schedule=Schedule(steps=4, fewest=0.08, most=0.4, dense=0.1),
-        training=EventTrainingConfig(steps=4000, batch=32),
+        training=EventTrainingConfig(steps=2400, batch=32),
     )  # fmt: skip
 
 
