@@ -34,7 +34,7 @@ class Subject:
     sleeve: float
     skin: float
     trousers: float
-    background: np.ndarray  # float32 (side, side), oversampled
+    background: np.ndarray  # uint8 (side, side), oversampled
 
     @property
     def arm(self) -> float:
@@ -71,7 +71,7 @@ def _contrasting(random: np.random.Generator, *others: tuple[float, float]) -> f
 
 
 def sample_background(random: np.random.Generator, side: int) -> tuple[np.ndarray, float]:
-    """A shaded wall with a few rectangles on it, float32 (side, side), and its brightness."""
+    """A shaded wall with a few rectangles on it, uint8 (side, side), and its brightness."""
     level = random.uniform(40, 210)
     slope = random.uniform(-25, 25, 2)
     axis = np.linspace(-0.5, 0.5, side, dtype=np.float32)
@@ -80,7 +80,7 @@ def sample_background(random: np.random.Generator, side: int) -> tuple[np.ndarra
         x, y = random.integers(0, side, 2)
         width, height = random.integers(side // 12, side // 3, 2)
         wall[y : y + height, x : x + width] += random.uniform(-35, 35)
-    return np.clip(wall, 5, 250), level
+    return np.clip(wall, 5, 250).astype(np.uint8), level
 
 
 def draw(subject: Subject, pose: Pose, sway: tuple[float, float], size: int) -> np.ndarray:
@@ -100,7 +100,7 @@ def draw(subject: Subject, pose: Pose, sway: tuple[float, float], size: int) -> 
     cv2.ellipse(canvas, centre, axes, 0, 0, 360, subject.skin, -1, cv2.LINE_AA, _SHIFT)
     for direction, hand in zip((-1, 1), pose.hands, strict=True):
         _arm(canvas, subject, (x + direction * subject.shoulder, y), hand, direction)
-    return cv2.resize(np.clip(canvas, 0, 255).astype(np.uint8), (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _arm(canvas: np.ndarray, subject: Subject, shoulder, hand, direction: int) -> None:
