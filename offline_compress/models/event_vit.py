@@ -58,7 +58,7 @@ class EventVit(nn.Module):
         given; None for all of them, which needs no ``caches`` of an earlier call."""
         embeddings = self.vision.embeddings
         position = embeddings.position_embedding.weight
-        position = position if active is None else position[active]
+        position = position if active is None else functional.embedding(active, position)
         convolution = embeddings.patch_embedding
         hidden = functional.linear(patches, convolution.weight.flatten(1), convolution.bias) + position
         keys, values = [], []
@@ -98,7 +98,19 @@ class EventVit(nn.Module):
 
 def put(cache: torch.Tensor, active: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """A copy of ``cache`` (B, N, D) whose rows ``active`` (B, A) are ``rows`` (B, A, D)."""
-    return cache.scatter(1, active[..., None].expand(-1, -1, rows.shape[-1]), rows)
+    flat = cache.reshape(-1, cache.shape[2]).index_copy(0, flat_rows(active, cache.shape[1]), rows.flatten(0, 1))
+    return flat.view(cache.shape)
+
+
+def take(table: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+    """Rows ``active`` (B, A) of ``table`` (B, N, V): (B, A, V)."""
+    flat = table.reshape(-1, table.shape[2]).index_select(0, flat_rows(active, table.shape[1]))
+    return flat.view(*active.shape, table.shape[2])
+
+
+def flat_rows(active: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Row numbers (B * A,) in a table (B * N, ...); scatter and gather along a middle axis are many times slower."""
+    return (active + tokens * torch.arange(len(active))[:, None]).flatten()
 
 
 def build_event_vit(shape: VisionShape, classes: Sequence[str], seed: int = 0) -> EventVit:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from edge_vlm.events.surface import CHANNELS, SurfaceConfig
+from offline_compress.models.event_vit import put, take
 from offline_compress.train.event_frames import LEVELS, EventFrames
 
 _CHOICE_NOISE = 1.0  # of the logarithm of how much a token changed, when those to compute are chosen
@@ -90,8 +91,7 @@ class EventBatches:
             change = change + _CHOICE_NOISE * torch.randn(change.shape, generator=random)
             active = change.topk(max(1, round(share * self.surface.tokens)), dim=1).indices.sort(1).values
             chosen.append(active)
-            index = active[..., None].expand(-1, -1, now.shape[-1])
-            known = known.scatter(1, index, now.gather(1, index))
+            known = put(known, active, take(now, active))
         return tuple(chosen)
 
     def mirror(self, pictures: torch.Tensor, labels: torch.Tensor, random: torch.Generator):
@@ -138,8 +138,3 @@ class EventBatches:
         grid, side = self.surface.grid, self.surface.patch_size
         parts = pictures.view(len(pictures), -1, CHANNELS, grid, side, grid, side).permute(0, 1, 3, 5, 2, 4, 6)
         return parts.reshape(len(pictures), -1, self.surface.tokens, CHANNELS * side**2)
-
-
-def active_patches(patches: torch.Tensor, active: torch.Tensor | None) -> torch.Tensor:
-    """(B, N, V) -> (B, A, V)."""
-    return patches if active is None else patches.gather(1, active[..., None].expand(-1, -1, patches.shape[-1]))

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
-from offline_compress.models.event_vit import EventVit
-from offline_compress.train.event_batches import EventBatch, EventBatches, active_patches
+from offline_compress.models.event_vit import EventVit, take
+from offline_compress.train.event_batches import EventBatch, EventBatches
 from offline_compress.train.float_training import rate_factor
 from offline_compress.train.muon import Muon
 
@@ -112,7 +112,8 @@ class EventTrainer:
         patches = batch.patches.to(self.worker.classifier.weight.dtype)
         caches, losses = self.worker.blank(len(patches)), []
         for now, active in zip(patches.unbind(1), batch.active, strict=True):
-            logits, caches = self.worker(active_patches(now, active), active, caches)
+            shown = now if active is None else take(now, active)
+            logits, caches = self.worker(shown, active, caches)
             logits = logits.float()
             losses.append(functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing))
         return torch.stack(losses).mean(), logits

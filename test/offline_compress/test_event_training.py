@@ -22,8 +22,8 @@ from offline_compress.train.event_frames import FrameRule, cached_frames, draw_f
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from offline_compress.models.event_vit import build_event_vit  # noqa: E402
-from offline_compress.train.event_batches import Augmentation, EventBatches, Schedule, active_patches  # noqa: E402
+from offline_compress.models.event_vit import build_event_vit, take  # noqa: E402
+from offline_compress.train.event_batches import Augmentation, EventBatches, Schedule  # noqa: E402
 from offline_compress.train.event_training import EventTrainer, EventTrainingConfig  # noqa: E402
 from offline_compress.train.muon import orthogonal  # noqa: E402
 
@@ -89,7 +89,7 @@ def test_the_tokens_to_compute_are_those_that_changed(tmp_path):
     for active in batch.active:
         assert active.shape == (8, SURFACE.tokens // 4)
         assert (active.diff(dim=1) > 0).all()
-    drawn = active_patches(batch.patches[:, 0], batch.active[0]).sum()
+    drawn = take(batch.patches[:, 0], batch.active[0]).sum()
     assert drawn > 0.5 * batch.patches[:, 0].sum()  # the first of them had all been blank
     assert all(active is None for active in EventBatches(
         batches.data, SURFACE, Augmentation(), Schedule(3, 0.25, 0.25, 1.0), size=8).batch(0).active)  # fmt: skip
