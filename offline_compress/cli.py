@@ -17,6 +17,7 @@ COMMANDS = {
     "train-photos": ("train_photos", "train a captioner on photographs in the Flickr8k layout"),
     "compress": ("compress", "quantise a Hugging Face folder, train it to recover, write the bundle"),
     "export": ("export", "write a bundle of a model without training"),
+    "evaluate": ("evaluate", "perplexity and caption metrics of bundles and models on your images"),
     "compare": ("compare", "several bundles side by side: memory, tokens/s, perplexity, captions"),
     "train-router": ("train_router", "learn the router and the gate's thresholds for a bundle"),
     "train-events": ("train_events", "train the event classifier: N-MNIST, rendered gestures, DVS128 Gesture"),

@@ -37,6 +37,27 @@ def greedy_captions(
     return captions
 
 
+@torch.no_grad()
+def beam_captions(
+    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], beams: int, max_new_tokens: int = 24,
+    batch: int = BATCH, report: Callable[[int], None] = lambda done: None,
+) -> list[str]:  # fmt: skip
+    """As `greedy_captions`, by beam search: the likeliest of the captions that ``beams`` hypotheses end in."""
+    model.eval()
+    captions: list[str] = []
+    start = torch.tensor(prompt_ids(tokenizer, prompt))
+    for pixels in pixel_batches(images, batch):
+        ids = start.expand(len(pixels), -1)
+        tokens = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.to(model.dtype), num_beams=beams,
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        captions += [text.strip() for text in tokenizer.batch_decode(tokens[:, len(start) :], skip_special_tokens=True)]
+        report(len(captions))
+    return captions
+
+
 def decode(model: nn.Module, ids: torch.Tensor, pixels: torch.Tensor, end: int, most: int) -> list[list[int]]:
     """Greedy decoding with a KV cache; ids (B, T) prompt, pixels (B, 1, 3, H, W). Tokens before the end marker."""
     cache, rows = DynamicCache(), []

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConf
 CHECKPOINT, CURVE, PICTURE, METRICS, MODEL = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json", "model"
 QUICK_PHOTOS = 100
 CURVE_EVERY = 10
+PREVIEW_EVERY = 250
 TOPICS = 800
 TOO_COMMON = 8  # words: "a", "in", "the" tell nothing of a photo
 PANELS = (
@@ -120,7 +120,8 @@ class PhotoTraining:
         """State to go on from, the model so far, and how it captions some dev photos."""
         save_checkpoint(trainer.state(), self.out / CHECKPOINT)
         save_folder(trainer.kept, self.tokenizer, self.out / MODEL)
-        metrics = self.preview() if trainer.step > self.config.text_steps else {}
+        due = trainer.step % PREVIEW_EVERY < self.config.checkpoint_every or trainer.step == self.config.steps
+        metrics = self.preview() if due and trainer.step > self.config.text_steps else {}
         trainer.worker.train()
         if metrics:
             self.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
@@ -163,9 +164,3 @@ def read_texts(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise SourceError(f"{path}: {error}", "give a text file with one caption a line") from error
     return tuple(caption for caption in captions if caption)
-
-
-def word_perplexity(scores: Sequence[Sequence[float]], captions: Sequence[str]) -> float:
-    """exp of the negative log-likelihood per word, the end of a caption being one more word."""
-    total = -sum(float(np.sum(row, dtype=np.float64)) for row in scores)
-    return math.exp(total / sum(len(words(caption)) + 1 for caption in captions))

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each ingredient of compression without training gains: bundles of one model by many methods, through .tflite.
+
+Every bundle is measured once and its figures kept, so that an interrupted benchmark goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.console import Console
+
+from edge_vlm.files import make_folder, write_json
+from offline_compress.evaluate.bundle_evaluation import Sample
+from offline_compress.evaluate.pair_evaluation import evaluate_tflite
+from offline_compress.export.checkpoint import read_config
+from offline_compress.quantize.plan import Plan, default_plan
+from offline_compress.train.calibration import calibrated
+from offline_compress.train.compression import Source, report_of, write_bundle
+
+Batches = Callable[[int], Sequence[Mapping[str, torch.Tensor]]]  # of a seed
+
+
+@dataclass(frozen=True)
+class Variant:
+    """``method``: a method of plans for the inner blocks. ``solver`` "rtn": round to nearest, without calibration."""
+
+    method: str
+    solver: str = "rtn"
+    saliency: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}, {self.solver}{' + saliency' if self.saliency else ''}"
+
+
+ABLATION = (
+    Variant("binary"), Variant("ternary-absmean"), Variant("ternary-twn"), Variant("ternary"),
+    Variant("ternary", "gptq"), Variant("ternary", "gptq", True),
+)  # fmt: skip
+INTEGERS = tuple(
+    Variant(f"int{bits}-g128", solver, saliency)
+    for bits in (2, 3, 4)
+    for solver, saliency in (("rtn", False), ("gptq", False), ("gptq", True))
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one bundle on the evaluation images."""
+
+    variant: str
+    seed: int
+    perplexity: float
+    cider: float
+    weight_mb: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to compress, calibration batches by seed, and what its bundles are evaluated on."""
+
+    name: str
+    folder: Path
+    batches: Batches
+    samples: list[Sample]
+    work: Path
+
+    def measure(self, variant: Variant | None, seed: int, console: Console) -> Measured:
+        """``variant`` None: the float model. From the work folder where it is known already."""
+        label = variant.name if variant else "float"
+        path = self.work / f"{label.replace(', ', '_').replace(' + ', '_')}-{seed}.json"
+        identity = {"folder": str(self.folder), "samples": len(self.samples)}
+        known = read_json(path)
+        if known and known["identity"] == identity:
+            return Measured(**known["measured"])
+        with TemporaryDirectory(prefix="edge_vlm_bench_") as folder:
+            bundle = self.write(variant, seed, Path(folder) / "bundle")
+            result = evaluate_tflite(bundle, self.samples, all_references=False)
+            size = sum((bundle / name).stat().st_size for name in ("vision.tflite", "text.tflite")) / 1e6
+        measured = Measured(label, seed, result.token_perplexity, result.metrics["cider"], round(size, 3))
+        console.print(f"{self.name}: {label}, seed {seed}: perplexity {measured.perplexity:.3f}, "
+                      f"CIDEr {measured.cider:.3f}", highlight=False)  # fmt: skip
+        make_folder(self.work)
+        write_json(path, {"identity": identity, "measured": asdict(measured)})
+        return measured
+
+    def write(self, variant: Variant | None, seed: int, out: Path) -> Path:
+        if variant is None:
+            source = Source.read(self.folder, "original")
+            weights, rows = source.initial()
+        else:
+            source = Source.read(self.folder, "mixed", inner_blocks(self.folder, variant.method))
+            if variant.solver == "rtn":
+                weights, rows = source.initial()
+            else:
+                weights, rows = calibrated(source, self.batches(seed), variant.solver, variant.saliency)
+        return write_bundle(source, weights, out, self.name, report_of(source, rows, None, None))
+
+
+def inner_blocks(folder: Path, method: str) -> Plan:
+    """The default plan of a ternary bundle, with another method where that has ternary."""
+    config = read_config(folder)
+    plan = default_plan(config, "ternary", config.get("tie_word_embeddings", True))
+    rules = (replace(rule, method=method) if rule.method == "ternary" else rule for rule in plan.rules)
+    return Plan(method, tuple(rules))
+
+
+def read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def measure_all(subject: Subject, seeds: int, console: Console) -> dict[str, list[Measured]]:
+    """By variant, one entry per seed; what needs no calibration is measured once."""
+    found = {"float": [subject.measure(None, 0, console)]}
+    for variant in (*ABLATION, *INTEGERS):
+        tries = range(1 if variant.solver == "rtn" else seeds)
+        found[variant.name] = [subject.measure(variant, seed, console) for seed in tries]
+    return found

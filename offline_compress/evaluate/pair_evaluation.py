@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captions of a user's images against their references: a bundle through its .tflite graphs, or a model in PyTorch.
+
+Two perplexities: per token of the model's own vocabulary over the first reference of each image (what perplexity.py
+defines), and per word over all references, the end of a caption being one word more: the one that models with different
+vocabularies can be compared by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge_vlm.runtime.bundle import Bundle
+from edge_vlm.runtime.text_decoder import TextDecoder
+from edge_vlm.runtime.vision_encoder import VisionEncoder
+from offline_compress.evaluate.bundle_evaluation import Sample, encode_image
+from offline_compress.evaluate.caption_metrics import caption_metrics, words
+from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.pairs.captioned_images import CaptionedImages, plain
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class PairEvaluation:
+    """``metrics`` of greedy captions (or of beam search with ``beams``), see caption_metrics."""
+
+    path: str
+    through: str  # ".tflite" or "PyTorch"
+    samples: int
+    beams: int
+    token_perplexity: float
+    word_perplexity: float
+    metrics: dict[str, float | str | None]
+    captions: tuple[str, ...] = field(repr=False, default=())
+
+    def to_json(self) -> dict:
+        return {**asdict(self), "captions": list(self.captions)}
+
+
+def pair_samples(
+    pairs: CaptionedImages, most: int | None = None, lower_case: bool = False
+) -> tuple[list[Sample], dict[str, str]]:
+    """The first ``most`` images that decode, with their references, and why others were skipped.
+
+    ``lower_case``: references as words without punctuation, for models that were trained on such.
+    """
+    kept, skipped = pairs.decodable(most)
+    return [
+        Sample(pairs.image(i), plain(pairs.captions[i]) if lower_case else pairs.captions[i]) for i in kept
+    ], skipped
+
+
+def evaluate_tflite(
+    path: Path, samples: Sequence[Sample], progress: Progress = lambda done: None, all_references: bool = True
+) -> PairEvaluation:
+    """A bundle, greedily. ``all_references`` False: per-word perplexity of the first references only."""
+    bundle = Bundle.load(path)
+    encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
+    captions, scores = [], []
+    for index, sample in enumerate(samples):
+        features, _ = encode_image(encoder, sample.image_rgb)
+        captions.append(decoder.generate(features).text)
+        scores.append([decoder.score(features, text) for text in told(sample, all_references)])
+        progress(index + 1)
+    return evaluated(path, ".tflite", samples, captions, scores, 1)
+
+
+def evaluate_model(
+    folder: Path, samples: Sequence[Sample], beams: int = 1, progress: Progress = lambda done: None,
+    all_references: bool = True,
+) -> PairEvaluation:  # fmt: skip
+    """A Hugging Face folder in PyTorch, float32. Raises CheckpointError."""
+    from offline_compress.evaluate.captioning import answer_log_probabilities, beam_captions, greedy_captions
+    from offline_compress.models.loading import load_vlm
+
+    vlm = load_vlm(folder)
+    squares = [vlm.image.square(sample.image_rgb) for sample in samples]
+    if beams > 1:
+        captions = beam_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, beams, report=progress)
+    else:
+        captions = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, report=progress)
+    texts = [(square, text) for square, sample in zip(squares, samples, strict=True)
+             for text in told(sample, all_references)]  # fmt: skip
+    flat = iter(
+        answer_log_probabilities(vlm.model, vlm.tokenizer, vlm.prompt, [s for s, _ in texts], [t for _, t in texts])
+    )
+    scores = [[next(flat) for _ in told(sample, all_references)] for sample in samples]
+    return evaluated(folder, "PyTorch", samples, captions, scores, beams)
+
+
+def told(sample: Sample, all_references: bool) -> tuple[str, ...]:
+    return sample.references if all_references else sample.references[:1]
+
+
+def evaluated(
+    path: Path, through: str, samples: Sequence[Sample], captions: Sequence[str],
+    scores: Sequence[Sequence[np.ndarray]], beams: int,
+) -> PairEvaluation:  # fmt: skip
+    """``scores``: log-probabilities of the tokens of some references of each image."""
+    metrics = caption_metrics(captions, [sample.references for sample in samples])
+    total = -sum(float(np.sum(row, dtype=np.float64)) for rows in scores for row in rows)
+    count = sum(len(words(text)) + 1 for sample, rows in zip(samples, scores, strict=True)
+                for text, _ in zip(sample.references, rows, strict=False))  # fmt: skip
+    return PairEvaluation(
+        str(path), through, len(samples), beams,
+        round(from_log_probabilities(rows[0] for rows in scores), 5), round(math.exp(total / count), 5),
+        {name: round(value, 5) if isinstance(value, float) else value for name, value in metrics.items()},
+        tuple(captions),
+    )  # fmt: skip
