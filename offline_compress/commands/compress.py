@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
     parser.add_argument("--steps", type=not_negative, help="training steps; 0: round only (default: by method)")
     parser.add_argument(
-        "--solver", choices=["rtn", "gptq", "gptaq"], default="rtn",
+        "--solver", choices=["rtn", "gptq", "descent", "gptaq"], default="rtn",
         help="without training (--steps 0): round to nearest, or solve against calibration pairs from --data-cache",
     )  # fmt: skip
     parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights + statistics + grid -> codes, scales, error: round-to-nearest, GPTQ, GPTAQ, AWQ.
+"""Weights + statistics + grid -> codes, scales, error: round-to-nearest, GPTQ, GPTQ with descent, GPTAQ, AWQ.
 
 Token saliency is in the statistics (`offline_compress.saliency`), so every solver works with and without it.
 """
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from offline_compress.quantize.descent import descended
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.grids import BINARY, TERNARY, FittedGrid, Grid, nearest
 from offline_compress.quantize.rows import checked
 from offline_compress.saliency.statistics import InputStatistics
 
-SOLVERS = ("rtn", "gptq", "gptaq", "awq")
+SOLVERS = ("rtn", "gptq", "descent", "gptaq", "awq")
 DAMPING = 0.01  # of the Hessian's mean diagonal
 AWQ_STEPS = 20
 
@@ -56,8 +57,11 @@ def solve(weight, grid: Grid, statistics: InputStatistics | None = None, solver:
     hessian = hessian_of(statistics, w, name)
     if solver == "awq":
         return activation_aware(w, grid, hessian, statistics.magnitude / statistics.tokens)
-    target = w if solver == "gptq" else towards_float(w, hessian, statistics.shift / statistics.tokens)
-    return solved(w, grid, *feedback(target, grid, hessian), None, hessian, target)
+    target = towards_float(w, hessian, statistics.shift / statistics.tokens) if solver == "gptaq" else w
+    codes, fitted = feedback(target, grid, hessian)
+    if solver == "descent":
+        codes, fitted = descended(target, codes, fitted, damped(hessian, DAMPING))
+    return solved(w, grid, codes, fitted, None, hessian, target)
 
 
 def hessian_of(statistics: InputStatistics, weight: torch.Tensor, name: str) -> torch.Tensor:

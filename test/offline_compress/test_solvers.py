@@ -167,3 +167,31 @@ def test_saliency_is_clipped_and_has_mean_one():
     clipped = clipped_to_mean_one(saliency)
     assert clipped.mean() == pytest.approx(1, abs=1e-5) and clipped.max() < 5
     assert torch.equal(clipped_to_mean_one(torch.zeros(4)), torch.ones(4))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_descent_lowers_the_output_error_that_gptq_leaves(grid):
+    weight, inputs = layer()
+    known = statistics(inputs)
+    gptq, better = solve(weight, grid, known, "gptq"), solve(weight, grid, known, "descent")
+    assert better.output_error < 0.98 * gptq.output_error
+    assert better.output_error == pytest.approx(output_error(weight, better, inputs), rel=1e-4)
+    low, high = grid.limits
+    assert better.codes.min() >= low and better.codes.max() <= high and (better.scale > 0).all()
+    again = solve(weight, grid, known, "descent")
+    assert torch.equal(again.codes, better.codes) and torch.equal(again.scale, better.scale)
+
+
+def test_descent_changes_nothing_where_nothing_can_be_gained():
+    weight = torch.tensor([[1.0, -1.0, 0.0, 1.0]] * 3) * torch.tensor([[0.5], [2.0], [3.0]])
+    known = InputStatistics("layer", 4)
+    known.add(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
+    result = solve(weight, Grid("ternary"), known, "descent")
+    torch.testing.assert_close(result.dequantised(), weight.double())
+
+
+def test_descent_leaves_rows_of_zeros_alone():
+    weight, inputs = layer()
+    weight[3] = 0
+    result = solve(weight, Grid("ternary"), statistics(inputs), "descent")
+    assert (result.dequantised()[3] == 0).all() and torch.isfinite(result.dequantised()).all()
