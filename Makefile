@@ -21,6 +21,13 @@ test: $(VENV)/test.stamp $(OPERATORS) ## run all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
 
+test-arm: $(VENV)/test.stamp ## the Arm kernels under emulation; installs Debian's cross compiler and qemu-user where absent
+	@tools/arm_tools.sh
+	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k arm
+
+test-sanitizers: $(VENV)/test.stamp ## the kernels and the thread pool under the address, undefined and thread sanitizers
+	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k "not arm"
+
 operators: $(OPERATORS) ## build the operator library
 
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
@@ -77,4 +84,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test operators bench-demo bench-ops bench-adaptive bench-ros soak models events lock clean
+.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-ops bench-adaptive bench-ros soak models events lock clean

@@ -88,13 +88,14 @@ void run(const Kernels& kernels, const Case& c, int rounds) {
   }
   for (size_t copy = 1; copy < copies; copy++) std::memcpy(weights.data + copy * bytes, weights.data, bytes);
   std::memset(stream.data, 1, copies * bytes);
-  const size_t stride = round_up(c.in, kRowPadding);
+  const size_t stride = row_stride(c.in);
   std::vector<float> x(static_cast<size_t>(c.rows) * c.in), scale(c.out, 1.0f), y(static_cast<size_t>(c.rows) * c.out);
   for (float& value : x) value = static_cast<float>(random() % 1000) - 500.0f;
-  Aligned codes(c.rows * stride);
+  const int panel_rows = c.rows < kManyRows ? 1 : kernels.panel_rows;
+  Aligned codes(round_up(c.rows, panel_rows) * stride);
   std::vector<float> row_scale(c.rows);
   std::vector<int32_t> sum(c.rows);
-  const QuantizedRows quantized{reinterpret_cast<int8_t*>(codes.data), row_scale.data(), sum.data(), stride, 0, 1};
+  const QuantizedRows quantized{reinterpret_cast<int8_t*>(codes.data), row_scale.data(), sum.data(), stride, 0, 1, panel_rows};
   const int blocks = static_cast<int>(round_up(c.out, kBlockRows) / kBlockRows);
   std::vector<double> kernel_us, whole_us, read_us, rate;
   for (int round = 0; round < rounds; round++) {

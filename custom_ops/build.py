@@ -39,7 +39,11 @@ X86_FILES = {  # flags of the files that hold one instruction set; other archite
     "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
 }
 ARM_FLAGS = ["-DEDGE_VLM_ARM_KERNELS"]
-ARM_FILES = {"kernels_neondot.cc": ["-march=armv8.2-a+dotprod"]}
+ARM_FILES = {
+    "kernels_neon.cc": ["-march=armv8-a"],
+    "kernels_neondot.cc": ["-march=armv8.2-a+dotprod"],
+    "kernels_i8mm.cc": ["-march=armv8.2-a+dotprod+i8mm"],
+}
 
 
 def architecture_flags(machine: str) -> tuple[list[str], dict[str, list[str]]]:

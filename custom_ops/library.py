@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
 
 LIBRARY_VARIABLE = "EDGE_VLM_OPS_LIBRARY"
 ISA_VARIABLE = "EDGE_VLM_ISA"
+INSTRUCTION_SETS = ("avx512vnni", "avxvnni", "avx2", "i8mm", "neondot", "neon", "scalar")  # of all CPUs
 REBUILD = 'rebuild it with "python -m custom_ops.build"'
 
 
@@ -104,20 +106,29 @@ def ensure_library() -> Path:
 
 @functools.cache
 def load_operators(threads: int = 1, isa: str | None = None) -> Operators:
-    """The library, loaded and self-tested. ``isa``: a name of ``available_isas``; default $EDGE_VLM_ISA or the best.
+    """The library, loaded and self-tested. ``isa``: a name of INSTRUCTION_SETS; default $EDGE_VLM_ISA or the best.
 
-    Raises OperatorError where no library can be built or loaded, or the self-test fails.
+    One that this CPU lacks gives way to the best, with a warning. Raises OperatorError where no library can be built or
+    loaded, or the self-test fails, or for a name that no CPU knows.
     """
     path, runtime = ensure_library(), load_runtime()
     details = describe_library(path)
     available = tuple(details["isas"].split(","))
-    chosen = isa or os.environ.get(ISA_VARIABLE) or available[0]
-    if chosen not in available:
-        raise OperatorError(f"instruction set {chosen} does not run here", f"choose from {', '.join(available)}")
+    chosen = choose_isa(isa or os.environ.get(ISA_VARIABLE), available)
     info = LibraryInfo(path, details["sources"], str(runtime), chosen, available, threads)
     operators = Operators(info, runtime)
     self_test(operators)
     return operators
+
+
+def choose_isa(wanted: str | None, available: tuple[str, ...]) -> str:
+    """``wanted`` if this CPU runs it, else the best, with a warning. Raises OperatorError for a name of no CPU's."""
+    if not wanted or wanted in available:
+        return wanted or available[0]
+    if wanted not in INSTRUCTION_SETS:
+        raise OperatorError(f"there is no instruction set {wanted}", f"choose from {', '.join(available)}")
+    warnings.warn(f"this CPU does not run {wanted}, using {available[0]}", RuntimeWarning, stacklevel=3)
+    return available[0]
 
 
 def library_info(threads: int = 1) -> LibraryInfo:

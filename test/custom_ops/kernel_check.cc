@@ -115,6 +115,11 @@ struct LinearCase {
   bool has_zero, extreme;
 };
 
+int code_at(const QuantizedRows& x, int row, int k) {
+  const int panel = row / x.panel_rows, within = row % x.panel_rows;
+  return x.codes[size_t(panel) * x.panel_rows * x.stride + (size_t(k / 4) * x.panel_rows + within) * 4 + k % 4];
+}
+
 // Activations and weights of one case; the kernel's result against plain loops.
 void check_linear(const Kernels& kernels, const LinearCase& c) {
   const int n = c.n, k = c.k, groups = group_count(k, c.group_size), span = c.group_size == 0 ? k : c.group_size;
@@ -127,11 +132,12 @@ void check_linear(const Kernels& kernels, const LinearCase& c) {
   std::vector<int8_t> zero(group_scale.size());
   for (uint16_t& value : group_scale) value = static_cast<uint16_t>(0x3400 + generator() % 16 * 64);  // 0.25 .. 0.5
   for (int8_t& value : zero) value = static_cast<int8_t>(generator() % 16) - 8;
-  const size_t stride = round_up(k, kRowPadding);
-  std::vector<int8_t> codes(c.rows * stride);
+  const size_t stride = row_stride(k);
+  const int panel_rows = c.rows < kManyRows ? 1 : kernels.panel_rows;
+  std::vector<int8_t> codes(round_up(c.rows, panel_rows) * stride);
   std::vector<float> row_scale(c.rows);
   std::vector<int32_t> sums(size_t(c.rows) * groups);
-  const QuantizedRows quantized{codes.data(), row_scale.data(), sums.data(), stride, c.group_size, groups};
+  const QuantizedRows quantized{codes.data(), row_scale.data(), sums.data(), stride, c.group_size, groups, panel_rows};
   kernels.quantize(x.data(), c.rows, k, quantized);
   LinearArgs args{};
   args.format = c.format;
@@ -153,7 +159,7 @@ void check_linear(const Kernels& kernels, const LinearCase& c) {
         const size_t at = (size_t(out / 16) * groups + group) * 16 + out % 16;
         int32_t sum = 0;
         for (int i = group * span; i < k && i < (group + 1) * span; i++)
-          sum += codes[row * stride + i] * (weights[size_t(out) * k + i] - (c.has_zero ? zero[at] : 0));
+          sum += code_at(quantized, row, i) * (weights[size_t(out) * k + i] - (c.has_zero ? zero[at] : 0));
         const float part = float(sum) * (c.group_size == 0 ? 1.0f : 0.25f + float(group_scale[at] - 0x3400) / 4096);
         total = total + part;
       }

@@ -91,8 +91,19 @@ def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
 def test_the_instruction_set_can_be_forced():
     program = "from custom_ops.library import library_info; print('isa', library_info().isa)"
     assert "isa scalar" in run_python("-c", program, EDGE_VLM_ISA="scalar").stdout
-    with pytest.raises(OperatorError, match="instruction set mmx does not run here"):
+    with pytest.raises(OperatorError, match="no instruction set mmx"):
         library.load_operators(1, "mmx")
+
+
+def test_an_instruction_set_that_this_cpu_lacks_gives_way_to_the_best(operators):
+    lacking = next(name for name in library.INSTRUCTION_SETS if name not in operators.info.available_isas)
+    with pytest.warns(RuntimeWarning, match=f"does not run {lacking}, using"):
+        assert library.load_operators(1, lacking).info.isa == operators.info.available_isas[0]
+    program = "from custom_ops.library import load_operators; o = load_operators(); "
+    program += f"o.runtime.load_delegate(str(o.info.path), {{'isa': '{lacking}'}}); print('alive')"
+    result = run_python("-c", program)
+    assert f"does not run {lacking}, using {operators.info.available_isas[0]}" in result.stderr
+    assert result.stdout == "alive\n"
 
 
 @pytest.mark.parametrize("options", [{"isa": "mmx"}, {"threads": "0"}, {"threads": "two"}, {"speed": "high"}])

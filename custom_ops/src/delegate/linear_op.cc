@@ -49,9 +49,11 @@ class LinearOperator final : public Operator {
     args.y = node.output_data();
     if (args.rows == 0) return;
     const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features, args.group_size);
-    const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows);
+    const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows), pairs = (blocks + 1) / 2;
     const int64_t macs = static_cast<int64_t>(args.rows) * args.in_features * args.out_features;
-    state_.pool.share(blocks, macs, [&](int, int first, int last) { state_.kernels.linear(args, x, first, last); });
+    state_.pool.share(pairs, macs, [&](int, int first, int last) {  // pairs: kernels may take two blocks at a time
+      state_.kernels.linear(args, x, 2 * first, 2 * last < blocks ? 2 * last : blocks);
+    });
   }
 
  private:
@@ -59,7 +61,7 @@ class LinearOperator final : public Operator {
     expect_range("has_zero", attributes_.has_zero, 0, has_groups());
     if (!has_groups()) return;
     if (!may_have_groups(format_)) throw Fault("attribute group_size is set, weight_format %d has no groups", attributes_.weight_format);
-    expect_range("group_size", attributes_.group_size, kGroupMultiple, kMaxWidth);
+    expect_range("group_size", attributes_.group_size, kGroupMultiple, kLargestGroup);
     if (attributes_.group_size % kGroupMultiple != 0)
       throw Fault("attribute group_size is %d, no multiple of %d", attributes_.group_size, kGroupMultiple);
   }

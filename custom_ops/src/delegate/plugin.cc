@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The external delegate: takes our custom operators over, one node at a time, and stands between the runtime's C
 // interface and the operators' exceptions. No exception leaves this file.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -158,11 +159,19 @@ Options parse_options(const char* const* keys, const char* const* values, size_t
   return options;
 }
 
+// The instruction set that was asked for, or the best one, with a message, where this CPU lacks it.
+const Kernels& choose_kernels(const std::string& isa) {
+  const Kernels* kernels = select_kernels(isa.empty() ? nullptr : isa.c_str());
+  if (kernels != nullptr) return *kernels;
+  if (!is_instruction_set(isa.c_str()))
+    throw Fault("there is no instruction set '%s', choose from: %s", isa.c_str(), available_isas());
+  kernels = select_kernels(nullptr);
+  std::fprintf(stderr, "edge_vlm operators: this CPU does not run %s, using %s\n", isa.c_str(), kernels->isa);
+  return *kernels;
+}
+
 std::unique_ptr<Delegate> make_delegate(const Options& options) {
-  const Kernels* kernels = select_kernels(options.isa.empty() ? nullptr : options.isa.c_str());
-  if (kernels == nullptr)
-    throw Fault("instruction set '%s' does not run here, choose from: %s", options.isa.c_str(), available_isas());
-  auto delegate = std::make_unique<Delegate>(kernels, options.threads);
+  auto delegate = std::make_unique<Delegate>(&choose_kernels(options.isa), options.threads);
   delegate->interface.data = delegate.get();
   delegate->interface.Prepare = take_over;
   delegate->interface.flags = kAllowDynamicTensors;

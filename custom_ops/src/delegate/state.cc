@@ -6,7 +6,7 @@
 namespace edge_vlm {
 
 namespace {
-constexpr int64_t kQuantizeCost = 100;  // multiply-adds that take as long as quantising one value
+constexpr int64_t kQuantizeCost = 50;  // multiply-adds that take as long as quantising one value
 }
 
 void* Scratch::reserve(size_t bytes) {
@@ -62,12 +62,14 @@ TokenCache& DelegateState::token_cache(int id, int capacity, int width) {
   return token_caches_.emplace(id, std::move(cache)).first->second;
 }
 
-QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group_size) {
+QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group_size, int panel_rows) {
   QuantizedRows out{};
-  out.stride = static_cast<size_t>(round_up(width, kRowPadding));
+  out.stride = static_cast<size_t>(row_stride(width));
   out.group_size = group_size;
   out.groups = group_count(width, group_size);
-  const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(out.stride * rows), 64));
+  out.panel_rows = panel_rows;
+  const size_t padded_rows = static_cast<size_t>(round_up(static_cast<int64_t>(rows), panel_rows));
+  const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(out.stride * padded_rows), 64));
   const size_t sum_bytes = sizeof(int32_t) * rows * out.groups;
   char* memory = static_cast<char*>(quantized_memory.reserve(code_bytes + sum_bytes + sizeof(float) * rows));
   out.codes = reinterpret_cast<int8_t*>(memory);
@@ -77,15 +79,17 @@ QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group
 }
 
 QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
-  const QuantizedRows out = reserve_quantized(rows, width, group_size);
+  const int panel_rows = rows < kManyRows ? 1 : kernels.panel_rows;
+  const QuantizedRows out = reserve_quantized(rows, width, group_size, panel_rows);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
-  pool.share(rows, cost, [&](int, int first, int last) {
-    const size_t skipped = static_cast<size_t>(first);
+  pool.share((rows + panel_rows - 1) / panel_rows, cost, [&](int, int first, int last) {
+    const int begin = first * panel_rows, end = last * panel_rows < rows ? last * panel_rows : rows;
+    const size_t skipped = static_cast<size_t>(begin);
     QuantizedRows part = out;
     part.codes += skipped * out.stride;
     part.scale += skipped;
     part.sum += skipped * out.groups;
-    kernels.quantize(x + skipped * width, last - first, width, part);
+    kernels.quantize(x + skipped * width, end - begin, width, part);
   });
   return out;
 }

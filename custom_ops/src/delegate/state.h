@@ -42,7 +42,7 @@ class DelegateState {
   TokenCache& token_cache(int id, int capacity, int width);
 
   // Scratch for rows as int8 with sums of every group (0: the whole row), until the next call of this or `quantized`.
-  QuantizedRows reserve_quantized(size_t rows, int width, int group_size);
+  QuantizedRows reserve_quantized(size_t rows, int width, int group_size, int panel_rows = 1);
   // q(x) of the rows of a Linear, in that scratch.
   QuantizedRows quantized(const float* x, int rows, int width, int group_size);
 

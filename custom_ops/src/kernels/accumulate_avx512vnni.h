@@ -8,18 +8,24 @@
 #include <cstring>
 
 #include "layout.h"
+#include "spell_out.h"
+#include "vector_wide.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-constexpr int kRowTile = 12;   // 12 rows x 2 blocks: 24 accumulators, the other registers hold weights and masks
+constexpr int kRowTile = 12;   // 12 rows x 2 blocks: 24 accumulators, the other registers hold weights and activations
 constexpr int kBlockTile = 2;  // blocks of output rows in a call: each activation that is loaded serves both
 constexpr int kPrefetchBytes = 4096;
+
+typedef __m512i Register;
 
 // gcc 12 spills accumulators around the intrinsic; the instruction by name keeps them in registers.
 static inline void dot4(__m512i& acc, __m512i codes, __m512i activations) {
   asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(activations));
 }
+
+static inline __m512i no_sum() { return _mm512_setzero_si512(); }
 
 static inline __m512i broadcast4(const int8_t* x) {
   int32_t four;
@@ -27,136 +33,168 @@ static inline __m512i broadcast4(const int8_t* x) {
   return _mm512_set1_epi32(four);
 }
 
-// Codes of one plane of a block. Int8 weights become unsigned by adding 128.
-template <int BITS>
-static inline __m512i plane_codes(__m512i packed, int plane) {
-  if (BITS == 8) return _mm512_xor_si512(packed, _mm512_set1_epi8(-128));
-  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << BITS) - 1));
-  return _mm512_and_si512(_mm512_srli_epi16(packed, plane * BITS), mask);
+// Both products take unsigned weights: the stored codes as they are, int8 after adding 128.
+constexpr int row_offset(WeightFormat format) { return format == WeightFormat::kInt8 ? 128 : stored_zero(format); }
+constexpr int panel_offset(WeightFormat format) { return row_offset(format); }
+
+static inline __m512i unsigned_int8(__m512i weights) { return _mm512_xor_si512(weights, _mm512_set1_epi8(-128)); }
+
+static inline __m512i load_block(const uint8_t* weights) {
+  _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes, _MM_HINT_T0);
+  return _mm512_loadu_si512(weights);
 }
 
-// total[row * TILES + tile][lane] = sum of code * activation; the blocks of tile t begin at weights + t * tile_bytes.
-template <int BITS, int ROWS, int TILES>
-static inline void accumulate_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes,
-                                     size_t stride, __m512i* total) {
-  constexpr int kPlanes = 8 / BITS;
-  __m512i acc[ROWS * TILES];
-#pragma GCC unroll 24
-  for (int i = 0; i < ROWS * TILES; i++) acc[i] = _mm512_setzero_si512();
-  for (int block = 0; block < blocks; block++, weights += kBlockBytes) {
-    __m512i packed[TILES];
-#pragma GCC unroll 2
-    for (int tile = 0; tile < TILES; tile++) packed[tile] = _mm512_loadu_si512(weights + tile * tile_bytes);
-    const int8_t* x = codes + static_cast<size_t>(block) * 4 * kPlanes;
+// Planes of codes of BITS bits in one register, from activation quad `codes` on. Every plane has accumulators of its own,
+// so that codes are masked but not shifted (their sums are, in the end, exactly) and no chain of dependent products is
+// long. |sum| <= 255 * 127 * inputs / planes stays below 2^31.
+template <int BITS, int PLANES>
+static inline void add_planes(__m512i packed, const int8_t* codes, __m512i* acc) {
 #pragma GCC unroll 8
-    for (int plane = 0; plane < kPlanes; plane++) {
-      __m512i w[TILES];
-#pragma GCC unroll 2
-      for (int tile = 0; tile < TILES; tile++) w[tile] = plane_codes<BITS>(packed[tile], plane);
-#pragma GCC unroll 12
-      for (int row = 0; row < ROWS; row++) {
-        const __m512i a = broadcast4(x + row * stride + 4 * plane);
-#pragma GCC unroll 2
-        for (int tile = 0; tile < TILES; tile++) dot4(acc[row * TILES + tile], w[tile], a);
-      }
-    }
+  for (int plane = 0; plane < PLANES; plane++) {
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << BITS) - 1) << (plane * BITS)));
+    dot4(acc[plane], _mm512_and_si512(packed, mask), broadcast4(codes + 4 * plane));
   }
-#pragma GCC unroll 24
-  for (int i = 0; i < ROWS * TILES; i++) total[i] = acc[i];
 }
 
-// The same for one activation row, where weights come from memory and are used once: every plane has accumulators of
-// its own, so that codes are masked but not shifted (their sums are, at the end, exactly) and no chain of dependent
-// products is long. |sum| <= 128 * 127 * inputs / planes stays far below 2^31.
+template <int BITS, int PLANES>
+static inline __m512i sum_planes(const __m512i* acc) {
+  __m512i total = acc[0];
+#pragma GCC unroll 8
+  for (int plane = 1; plane < PLANES; plane++)
+    total = _mm512_add_epi32(total, _mm512_srai_epi32(acc[plane], plane * BITS));
+  return total;
+}
+
+// The blocks of tile t begin at weights + t * tile_bytes.
 template <int BITS, int TILES>
-static inline void accumulate_one(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes,
-                                  __m512i* total) {
+static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   constexpr int kPlanes = 8 / BITS;
   __m512i acc[TILES][kPlanes];
 #pragma GCC unroll 2
   for (int tile = 0; tile < TILES; tile++)
 #pragma GCC unroll 8
     for (int plane = 0; plane < kPlanes; plane++) acc[tile][plane] = _mm512_setzero_si512();
-  for (int block = 0; block < blocks; block++, weights += kBlockBytes) {
-    __m512i packed[TILES];
+  for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 4 * kPlanes) {
 #pragma GCC unroll 2
     for (int tile = 0; tile < TILES; tile++) {
-      packed[tile] = _mm512_loadu_si512(weights + tile * tile_bytes);
-      _mm_prefetch(reinterpret_cast<const char*>(weights) + tile * tile_bytes + kPrefetchBytes, _MM_HINT_T0);
-    }
-#pragma GCC unroll 8
-    for (int plane = 0; plane < kPlanes; plane++) {
-      const __m512i a = broadcast4(codes + (static_cast<size_t>(block) * kPlanes + plane) * 4);
-      const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << BITS) - 1) << (plane * BITS)));
-#pragma GCC unroll 2
-      for (int tile = 0; tile < TILES; tile++)
-        dot4(acc[tile][plane], BITS == 8 ? plane_codes<8>(packed[tile], 0) : _mm512_and_si512(packed[tile], mask), a);
+      const __m512i packed = load_block(weights + tile * tile_bytes);
+      if (BITS == 8)
+        dot4(acc[tile][0], unsigned_int8(packed), broadcast4(codes));
+      else
+        add_planes<BITS, kPlanes>(packed, codes, acc[tile]);
     }
   }
 #pragma GCC unroll 2
   for (int tile = 0; tile < TILES; tile++) {
-    total[tile] = acc[tile][0];
-#pragma GCC unroll 8
-    for (int plane = 1; plane < kPlanes; plane++)
-      total[tile] = _mm512_add_epi32(total[tile], _mm512_srai_epi32(acc[tile][plane], plane * BITS));
+    const __m512i total = sum_planes<BITS, kPlanes>(acc[tile]);
+    sums[tile] = (Integers)(BITS == 1 ? _mm512_add_epi32(total, total) : total);  // binary: weight + 1 is twice the code
   }
 }
 
-template <int BITS, int ROWS, int TILES>
-static inline void accumulate_bits(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes,
-                                   size_t stride, __m512i* total) {
-  if (ROWS == 1)
-    accumulate_one<BITS, TILES>(weights, tile_bytes, blocks, codes, total);
-  else
-    accumulate_planes<BITS, ROWS, TILES>(weights, tile_bytes, blocks, codes, stride, total);
-}
-
-template <int ROWS, int TILES>
-static void accumulate_rows(WeightFormat format, const uint8_t* weights, int blocks, const int8_t* codes, size_t stride,
-                            const int32_t* sums, int32_t acc[][kBlockTile * kBlockRows]) {
-  const size_t tile_bytes = static_cast<size_t>(blocks) * kBlockBytes;
-  __m512i total[ROWS * TILES];
-  // stored code: ternary w + 1, binary (w + 1) / 2, int8 w + 128
-  int offset = 1, factor = 1;
-  if (format == WeightFormat::kTernary) {
-    accumulate_bits<2, ROWS, TILES>(weights, tile_bytes, blocks, codes, stride, total);
-  } else if (format == WeightFormat::kBinary) {
-    accumulate_bits<1, ROWS, TILES>(weights, tile_bytes, blocks, codes, stride, total);
-    factor = 2;
-  } else {
-    accumulate_bits<8, ROWS, TILES>(weights, tile_bytes, blocks, codes, stride, total);
-    offset = 128;
-  }
-#pragma GCC unroll 12
-  for (int row = 0; row < ROWS; row++)
+// Two blocks of two bits, then one of the high bits, whose upper nibbles are brought down to share accumulators.
+template <int TILES>
+static inline void row_of_int3(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+  __m512i low[TILES][4], high[TILES][4];
+#pragma GCC unroll 2
+  for (int tile = 0; tile < TILES; tile++)
+#pragma GCC unroll 4
+    for (int plane = 0; plane < 4; plane++) low[tile][plane] = high[tile][plane] = _mm512_setzero_si512();
+  for (int block = 0; block < blocks; block++, weights += 3 * kBlockBytes, codes += 32) {
 #pragma GCC unroll 2
     for (int tile = 0; tile < TILES; tile++) {
-      const __m512i scaled = _mm512_mullo_epi32(total[row * TILES + tile], _mm512_set1_epi32(factor));
-      const __m512i exact = _mm512_sub_epi32(scaled, _mm512_set1_epi32(offset * sums[row]));
-      _mm512_storeu_si512(acc[row] + tile * kBlockRows, exact);
+      const uint8_t* at = weights + tile * tile_bytes;
+      const __m512i bits = load_block(at + 2 * kBlockBytes);
+      add_planes<2, 4>(load_block(at), codes, low[tile]);
+      add_planes<2, 4>(load_block(at + kBlockBytes), codes + 16, low[tile]);
+      add_planes<1, 4>(bits, codes, high[tile]);
+      add_planes<1, 4>(_mm512_srli_epi16(bits, 4), codes + 16, high[tile]);
     }
+  }
+#pragma GCC unroll 2
+  for (int tile = 0; tile < TILES; tile++) {
+    const __m512i upper = _mm512_slli_epi32(sum_planes<1, 4>(high[tile]), 2);
+    sums[tile] = (Integers)_mm512_add_epi32(sum_planes<2, 4>(low[tile]), upper);
+  }
+}
+
+// What one look-up among 64 gives for a byte of five trits (packing.py, dense_bytes): below 192 the four low trits in two
+// bits each, the fifth being the byte's top two bits; from 192 on both.
+struct DenseTables {
+  alignas(64) uint8_t plain[64], rest[64], last[64];
+};
+
+constexpr DenseTables make_dense_tables() {
+  DenseTables tables{};
+  const auto trits = [](int r) { return static_cast<uint8_t>(r % 3 | r / 3 % 3 << 2 | r / 9 % 3 << 4 | r / 27 << 6); };
+  for (int byte = 0; byte < 64; byte++) {
+    const int rest = byte < 51 ? byte : 0;
+    tables.plain[byte] = trits(byte);
+    tables.rest[byte] = trits(64 + rest % 17);
+    tables.last[byte] = static_cast<uint8_t>(rest / 17 << 6);
+  }
+  return tables;
+}
+
+constexpr DenseTables kDenseTables = make_dense_tables();
+
+// vpermb (AVX-512 VBMI), by name, so that the file needs no flag for what CPUs like Cascade Lake lack.
+static inline __m512i look_up(__m512i index, __m512i table) {
+  __m512i found;
+  asm("vpermb %2, %1, %0" : "=v"(found) : "v"(index), "v"(table));
+  return found;
+}
+
+// Replaces `before` where the mask is set.
+static inline __m512i look_up(__m512i before, __mmask64 mask, __m512i index, __m512i table) {
+  asm("vpermb %2, %1, %0 %{%3%}" : "+v"(before) : "v"(index), "v"(table), "Yk"(mask));
+  return before;
+}
+
+static bool has_look_up() {
+  static const bool found = __builtin_cpu_supports("avx512vbmi");
+  return found;
 }
 
 template <int TILES>
-static inline void accumulate_tiles(WeightFormat format, const uint8_t* weights, int blocks, const int8_t* codes,
-                                    size_t stride, const int32_t* sums, int rows,
-                                    int32_t acc[][kBlockTile * kBlockRows]) {
-  int done = 0;
-  const auto step = [&](auto run, int count) {
-    run(format, weights, blocks, codes + done * stride, stride, sums + done, acc + done);
-    done += count;
-  };
-  while (rows - done >= 12) step(accumulate_rows<12, TILES>, 12);
-  while (rows - done >= 4) step(accumulate_rows<4, TILES>, 4);
-  while (rows - done >= 1) step(accumulate_rows<1, TILES>, 1);
+static inline void row_of_dense(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+  const __m512i plain = _mm512_load_si512(kDenseTables.plain), rest = _mm512_load_si512(kDenseTables.rest);
+  const __m512i last = _mm512_load_si512(kDenseTables.last), top = _mm512_set1_epi8(static_cast<char>(0xC0));
+  __m512i acc[TILES][4];
+#pragma GCC unroll 2
+  for (int tile = 0; tile < TILES; tile++)
+#pragma GCC unroll 4
+    for (int plane = 0; plane < 4; plane++) acc[tile][plane] = _mm512_setzero_si512();
+  for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 20) {
+#pragma GCC unroll 2
+    for (int tile = 0; tile < TILES; tile++) {
+      const __m512i packed = load_block(weights + tile * tile_bytes);
+      const __mmask64 beyond = _mm512_cmpge_epu8_mask(packed, top);
+      add_planes<2, 4>(look_up(look_up(packed, plain), beyond, packed, rest), codes, acc[tile]);
+      // the fifth trit stands in the top two bits, like the fourth of the others
+      dot4(acc[tile][3], look_up(_mm512_and_si512(packed, top), beyond, packed, last), broadcast4(codes + 16));
+    }
+  }
+#pragma GCC unroll 2
+  for (int tile = 0; tile < TILES; tile++) sums[tile] = (Integers)sum_planes<2, 4>(acc[tile]);
 }
 
-// See accumulate_scalar.h; 1 <= rows <= kRowTile, 1 <= tiles <= kBlockTile.
-static inline void accumulate(WeightFormat format, const uint8_t* weights, int tiles, int blocks, const int8_t* codes,
-                              size_t stride, const int32_t* sums, int rows, int32_t acc[][kBlockTile * kBlockRows]) {
-  if (tiles == 2) return accumulate_tiles<2>(format, weights, blocks, codes, stride, sums, rows, acc);
-  accumulate_tiles<1>(format, weights, blocks, codes, stride, sums, rows, acc);
+constexpr int plane_bits(WeightFormat format) { return 32 / block_width(format); }
+
+// See linear_row.h.
+template <WeightFormat FORMAT, int TILES>
+static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+  if constexpr (FORMAT == WeightFormat::kInt3)
+    row_of_int3<TILES>(weights, tile_bytes, blocks, codes, sums);
+  else if constexpr (FORMAT == WeightFormat::kTernaryDense)
+    row_of_dense<TILES>(weights, tile_bytes, blocks, codes, sums);
+  else
+    row_of_planes<plane_bits(FORMAT), TILES>(weights, tile_bytes, blocks, codes, sums);
 }
+
+// Whether row_product() reads a format as it is packed.
+static bool reads_packed(WeightFormat format) { return format != WeightFormat::kTernaryDense || has_look_up(); }
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm
+
+#include "multiply_vnni.h"

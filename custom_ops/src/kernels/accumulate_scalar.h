@@ -4,47 +4,49 @@
 #include <cstdint>
 
 #include "layout.h"
+#include "spell_out.h"
+#include "vector_wide.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-// Decode one block into weights (inputs, 16): inputs = block_width(format).
-static inline void decode_block(WeightFormat format, const uint8_t* block, int8_t weights[32][kBlockRows]) {
-  for (int byte = 0; byte < kBlockBytes; byte++) {
-    const int lane = byte / 4, i = byte % 4, value = block[byte];
-    switch (format) {
-      case WeightFormat::kTernary:
-        for (int j = 0; j < 4; j++) weights[4 * j + i][lane] = static_cast<int8_t>((value >> (2 * j) & 3) - 1);
-        break;
-      case WeightFormat::kBinary:
-        for (int j = 0; j < 8; j++) weights[4 * j + i][lane] = static_cast<int8_t>((value >> j & 1) * 2 - 1);
-        break;
-      default:
-        weights[i][lane] = static_cast<int8_t>(value);
-    }
-  }
+constexpr int kRowTile = 8;    // activation rows of a panel
+constexpr int kBlockTile = 1;  // groups of 16 output rows per call
+typedef int32_t TileSums[kBlockRows];
+
+constexpr int row_offset(WeightFormat) { return 0; }
+constexpr int panel_offset(WeightFormat) { return 0; }
+
+// Int8 weights of 16 output rows times `rows` activation rows, whose quads lie `step` bytes apart.
+static inline void multiply_plainly(const uint8_t* weights, int quads, const int8_t* x, size_t stride, size_t step, int rows,
+                                    TileSums* acc) {
+  std::memset(acc, 0, sizeof(TileSums) * rows);
+  for (int quad = 0; quad < quads; quad++, weights += kBlockBytes, x += step)
+    for (int row = 0; row < rows; row++)
+      for (int lane = 0; lane < kBlockRows; lane++)
+        for (int i = 0; i < 4; i++)
+          acc[row][lane] += static_cast<int8_t>(weights[lane * 4 + i]) * x[row * stride + i];
 }
 
-constexpr int kRowTile = 8;    // activation rows per call
-constexpr int kBlockTile = 1;  // groups of 16 output rows per call
+// See linear_row.h: all formats but int8 are spelt out.
+static constexpr bool reads_packed(WeightFormat) { return false; }
+
+template <WeightFormat FORMAT, int TILES>
+static inline void row_product(const uint8_t* weights, size_t /*tile_bytes*/, int blocks, const int8_t* codes, Integers* sums) {
+  multiply_plainly(weights, blocks, codes, 0, 4, 1, reinterpret_cast<TileSums*>(sums));
+}
+
+// See linear_many.h.
+template <WeightFormat FORMAT>
+static void multiply(const uint8_t* strip, int quads, const int8_t* panel, int rows, TileSums* acc) {
+  multiply_plainly(strip, quads, panel, 4, 4 * kRowTile, rows, acc);
+}
 
 // acc[row][lane] = sum over k of codes[row][k] * W[lane][k], for 16 * `tiles` output rows and `rows` activation rows.
-// `weights`: the blocks of these output rows, 16 after 16.
-static inline void accumulate(WeightFormat format, const uint8_t* weights, int /*tiles*/, int blocks,
-                              const int8_t* codes, size_t stride, const int32_t* /*sums*/, int rows,
-                              int32_t acc[][kBlockRows]) {
-  const int width = block_width(format);
-  for (int row = 0; row < rows; row++)
-    for (int lane = 0; lane < kBlockRows; lane++) acc[row][lane] = 0;
-  int8_t decoded[32][kBlockRows];
-  for (int block = 0; block < blocks; block++, weights += kBlockBytes) {
-    decode_block(format, weights, decoded);
-    for (int row = 0; row < rows; row++) {
-      const int8_t* x = codes + row * stride + static_cast<size_t>(block) * width;
-      for (int k = 0; k < width; k++)
-        for (int lane = 0; lane < kBlockRows; lane++) acc[row][lane] += x[k] * decoded[k][lane];
-    }
-  }
+// `weights`: the int8 blocks of these output rows, 16 after 16; `sums`: of the codes of each row.
+static inline void accumulate(WeightFormat /*format*/, const uint8_t* weights, int /*tiles*/, int blocks, const int8_t* codes,
+                              size_t stride, const int32_t* /*sums*/, int rows, TileSums* acc) {
+  multiply_plainly(weights, blocks, codes, stride, 4, rows, acc);
 }
 
 }  // namespace EDGE_VLM_ISA

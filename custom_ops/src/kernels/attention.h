@@ -7,7 +7,7 @@
 #pragma once
 #include "attention_int8.h"
 #include "attention_pairs.h"
-#include "attention_vector.h"
+#include "vector_wide.h"
 #include "kernels.h"
 
 namespace edge_vlm {

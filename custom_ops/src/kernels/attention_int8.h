@@ -3,7 +3,7 @@
 // and once with channels in the place of outputs. In between, the softmax in float. Included by each instruction set.
 #pragma once
 #include "attention_pairs.h"
-#include "attention_vector.h"
+#include "vector_wide.h"
 #include "kernels.h"
 
 namespace edge_vlm {

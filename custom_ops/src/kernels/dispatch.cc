@@ -23,7 +23,9 @@ extern const Kernels avx512vnni_kernels;
 extern const Kernels avxvnni_kernels;
 #endif
 #ifdef EDGE_VLM_ARM_KERNELS
+extern const Kernels neon_kernels;
 extern const Kernels neondot_kernels;
+extern const Kernels i8mm_kernels;
 #endif
 
 namespace {
@@ -53,9 +55,15 @@ bool has_avxvnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
 #endif
 
 #ifdef EDGE_VLM_ARM_KERNELS
+// What the kernel says of the CPU; NEON itself belongs to Armv8.
 bool has_dot_product() {
   constexpr unsigned long kAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP
   return (getauxval(AT_HWCAP) & kAsimdDp) != 0;
+}
+
+bool has_matrix_product() {
+  constexpr unsigned long kI8mm = 1ul << 13;  // HWCAP2_I8MM
+  return has_dot_product() && (getauxval(AT_HWCAP2) & kI8mm) != 0;
 }
 #endif
 
@@ -70,7 +78,9 @@ const Candidate kBestFirst[] = {
     {&avx2_kernels, has_avx2},
 #endif
 #ifdef EDGE_VLM_ARM_KERNELS
+    {&i8mm_kernels, has_matrix_product},
     {&neondot_kernels, has_dot_product},
+    {&neon_kernels, [] { return true; }},
 #endif
     {&scalar_kernels, [] { return true; }},
 };
@@ -82,6 +92,12 @@ const Kernels* select_kernels(const char* name) {
     if (candidate.runs_here() && (name == nullptr || std::strcmp(name, candidate.kernels->isa) == 0))
       return candidate.kernels;
   return nullptr;
+}
+
+bool is_instruction_set(const char* name) {
+  for (const char* known : {"scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "i8mm"})
+    if (std::strcmp(name, known) == 0) return true;
+  return false;
 }
 
 const char* available_isas() {

@@ -24,7 +24,8 @@ enum class Activation : int32_t { kNone = 0, kGeluTanh = 1, kSilu = 2 };
 enum class NormKind : int32_t { kLayer = 1, kRms = 2 };
 
 // Activations as int8: codes (rows, stride), zero behind the real width; scale per row; sum of codes (rows, groups), where
-// a group is the whole row if group_size is 0.
+// a group is the whole row if group_size is 0. With panel_rows > 1 that many rows are interleaved quad by quad,
+// (ceil(rows / panel_rows), stride / 4, panel_rows, 4): what a kernel for many rows reads is then one stream.
 struct QuantizedRows {
   int8_t* codes;
   float* scale;
@@ -32,7 +33,10 @@ struct QuantizedRows {
   size_t stride;
   int group_size;
   int groups;
+  int panel_rows = 1;
 };
+
+constexpr int kManyRows = 4;  // from here on rows come in panels, and weights are unpacked once for all of them
 
 // y (rows, out_features) = activation((codes W^T) * row scale * scale + bias) + residual
 struct LinearArgs {
@@ -99,6 +103,7 @@ struct LogitSummary {
 
 struct Kernels {
   const char* isa;
+  int panel_rows;  // that linear() wants from kManyRows rows on
   // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
   void (*quantize)(const float* x, int rows, int width, const QuantizedRows& out);
   // Output rows 16 * first_block .. 16 * last_block - 1.
@@ -120,9 +125,12 @@ size_t attention_scratch_bytes(const AttentionCache& cache);
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,
            float* y);
 
-// The best table that this CPU runs; with a name ("scalar", "avx2", "avxvnni", "avx512vnni", "neondot") that one, or
-// null where it is unknown, not compiled in, or the CPU lacks it.
+// The best table that this CPU runs; with a name that one, or null where it is unknown, not compiled in, or the CPU lacks
+// what it needs.
 const Kernels* select_kernels(const char* name);
+
+// Whether a name is that of an instruction set on some CPU: scalar; avx2, avxvnni, avx512vnni; neon, neondot, i8mm.
+bool is_instruction_set(const char* name);
 
 // Names of the tables that this CPU runs, best first, separated by commas.
 const char* available_isas();

@@ -19,8 +19,9 @@ enum class WeightFormat : int32_t {
 
 constexpr int kBlockRows = 16;       // output rows interleaved in one block
 constexpr int kBlockBytes = 64;      // 16 rows x 4 bytes: one plane of a block
-constexpr int kRowPadding = 32;      // quantised activation rows are padded to the widest block
-constexpr int kGroupMultiple = 32;   // of inputs that share a scale
+constexpr int kRowPadding = 32;      // quantised activation rows are padded to a multiple, and to whole blocks
+constexpr int kGroupMultiple = 32;   // inputs that share a scale: a multiple of this,
+constexpr int kLargestGroup = 512;   // and at most this
 
 constexpr bool is_packed(WeightFormat format) {
   return format >= WeightFormat::kTernary && format <= WeightFormat::kTernaryDense && format != WeightFormat::kFloat32;
@@ -49,6 +50,9 @@ constexpr int block_bytes(WeightFormat format) {
 }
 
 constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Bytes of a quantised row: no block of any format reaches beyond.
+constexpr int64_t row_stride(int in_features) { return round_up(round_up(in_features, 20), kRowPadding); }
 
 constexpr int blocks_across(WeightFormat format, int in_features) {
   return static_cast<int>(round_up(in_features, block_width(format)) / block_width(format));

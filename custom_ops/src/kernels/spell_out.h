@@ -1,70 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed codes spelt out as int8 in the layout of INT8 weights. Included by each instruction set.
+// Packed weights spelt out, a byte each, for kernels that use them for many rows. Included by each instruction set.
 #pragma once
-#include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "layout.h"
+#include "vector8.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-struct DenseTable {
-  uint8_t low[256];   // four trits of two bits
-  uint8_t last[256];  // the fifth
-};
+constexpr int kStretch = 640;  // inputs that are spelt out at once at most, a multiple of every block's width
 
-// See packing.py, dense_bytes. Bytes above 242 are never written; they read as some ternary codes.
-constexpr DenseTable make_dense_table() {
-  DenseTable table{};
-  for (int byte = 0; byte < 256; byte++) {
-    const int rest = byte - 192 < 50 ? byte - 192 : 50;
-    const int low = byte < 192 ? byte & 63 : 64 + rest % 17;
-    table.low[byte] = static_cast<uint8_t>(low % 3 | low / 3 % 3 << 2 | low / 9 % 3 << 4 | low / 27 << 6);
-    table.last[byte] = static_cast<uint8_t>(byte < 192 ? byte >> 6 : rest / 17);
+// What is stored for weight 0 of a format whose codes count up from their smallest.
+constexpr int stored_zero(WeightFormat format) {
+  return format == WeightFormat::kInt2 ? 2 : format == WeightFormat::kInt3 ? 4 : format == WeightFormat::kInt4 ? 8 : 1;
+}
+
+// The 64 bytes of a block's plane; the compiler splits them where registers are shorter.
+typedef uint8_t Bytes __attribute__((vector_size(kBlockBytes)));
+typedef uint16_t Words __attribute__((vector_size(kBlockBytes)));
+
+EDGE_VLM_INLINE Bytes load_bytes(const uint8_t* p) {
+  Bytes v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+EDGE_VLM_INLINE void store_bytes(uint8_t* p, Bytes v) { std::memcpy(p, &v, sizeof v); }
+
+EDGE_VLM_INLINE Bytes bytes_of(uint8_t value) { return Bytes{} + value; }
+
+// Bits first .. first + bits - 1 of each byte. Words are shifted, as x86 has no shift of bytes: the mask removes strays.
+EDGE_VLM_INLINE Bytes bits_of(Bytes v, int first, int bits) {
+  const uint8_t mask = static_cast<uint8_t>((1 << bits) - 1);
+  return (Bytes)((Words)v >> first) & bytes_of(mask);
+}
+
+EDGE_VLM_INLINE Bytes one_where(Bytes v, uint8_t least) { return (Bytes)(v >= bytes_of(least)) & bytes_of(1); }
+
+// Base-3 digits by comparison. See packing.py, dense_bytes; bytes above 242 are never written and read as some codes.
+EDGE_VLM_INLINE void spell_dense(const uint8_t* in, uint8_t added, uint8_t* out, size_t step) {
+  const Bytes value = load_bytes(in), beyond = (Bytes)(value >= bytes_of(192)), rest = value - bytes_of(192);
+  const Bytes last = one_where(rest, 17) + one_where(rest, 34);
+  store_bytes(out + 4 * step, ((beyond & last) | (~beyond & bits_of(value, 6, 2))) + added);
+  Bytes low = (beyond & (rest + bytes_of(64) - last * bytes_of(17))) | (~beyond & bits_of(value, 0, 6));
+  uint8_t power = 27;
+#pragma GCC unroll 3
+  for (int plane = 3; plane > 0; plane--, power /= 3) {
+    const Bytes digit = one_where(low, power) + one_where(low, static_cast<uint8_t>(2 * power));
+    low -= digit * bytes_of(power);
+    store_bytes(out + plane * step, digit + added);
   }
-  return table;
+  store_bytes(out, low + added);
 }
 
-constexpr DenseTable kDenseTable = make_dense_table();
-
-// One plane: out = (in >> shift & mask) - offset.
-static inline void spell_plane(const uint8_t* in, int shift, int mask, int offset, uint8_t* out) {
-  for (int byte = 0; byte < kBlockBytes; byte++) out[byte] = static_cast<uint8_t>((in[byte] >> shift & mask) - offset);
-}
-
-static inline void spell_dense(const uint8_t* in, uint8_t* out) {
-  uint8_t low[kBlockBytes];
-  for (int byte = 0; byte < kBlockBytes; byte++) {
-    low[byte] = kDenseTable.low[in[byte]];
-    out[4 * kBlockBytes + byte] = static_cast<uint8_t>(kDenseTable.last[in[byte]] - 1);
-  }
-  for (int plane = 0; plane < 4; plane++) spell_plane(low, 2 * plane, 3, 1, out + plane * kBlockBytes);
-}
-
-static inline void spell_int3(const uint8_t* in, uint8_t* out) {
-  const uint8_t* high = in + 2 * kBlockBytes;
-  for (int plane = 0; plane < 8; plane++, out += kBlockBytes) {
-    const uint8_t* low = in + plane / 4 * kBlockBytes;
-    for (int byte = 0; byte < kBlockBytes; byte++)
-      out[byte] = static_cast<uint8_t>((low[byte] >> plane % 4 * 2 & 3) + (high[byte] >> plane & 1) * 4 - 4);
-  }
-}
-
-// `blocks` blocks of 16 output rows; out holds 16 bytes for each input.
-static inline void spell_out(WeightFormat format, const uint8_t* in, int blocks, uint8_t* out) {
-  for (int block = 0; block < blocks; block++) {
-    if (format == WeightFormat::kTernaryDense) {
-      spell_dense(in, out);
-    } else if (format == WeightFormat::kInt3) {
-      spell_int3(in, out);
-    } else {
-      const int bits = format == WeightFormat::kInt2 ? 2 : 4;
-      for (int plane = 0; plane < 8 / bits; plane++)
-        spell_plane(in, plane * bits, (1 << bits) - 1, 1 << (bits - 1), out + plane * kBlockBytes);
+EDGE_VLM_INLINE void spell_int3(const uint8_t* in, uint8_t added, uint8_t* out, size_t step) {
+  const Bytes high = load_bytes(in + 2 * kBlockBytes);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; half++) {
+    const Bytes low = load_bytes(in + half * kBlockBytes);
+#pragma GCC unroll 4
+    for (int plane = 0; plane < 4; plane++) {
+      const Bytes upper = bits_of(high, 4 * half + plane, 1) * bytes_of(4);
+      store_bytes(out + (4 * half + plane) * step, bits_of(low, 2 * plane, 2) + upper + added);
     }
-    in += block_bytes(format);
-    out += block_width(format) / 4 * kBlockBytes;
+  }
+}
+
+template <WeightFormat FORMAT>
+EDGE_VLM_INLINE void spell_planes(const uint8_t* in, uint8_t added, uint8_t* out, size_t step) {
+  constexpr int kPlanes = block_width(FORMAT) / 4, kBits = 8 / kPlanes;
+  const Bytes packed = load_bytes(in);
+#pragma GCC unroll 8
+  for (int plane = 0; plane < kPlanes; plane++) {
+    const Bytes codes = kBits == 8 ? packed : bits_of(packed, plane * kBits, kBits);
+    store_bytes(out + plane * step, (FORMAT == WeightFormat::kBinary ? codes + codes : codes) + added);
+  }
+}
+
+// `blocks` blocks of 16 output rows as weight + offset; quads lie `step` bytes apart.
+template <WeightFormat FORMAT>
+static void spell_out(const uint8_t* in, int blocks, int offset, uint8_t* out, size_t step) {
+  const uint8_t added = static_cast<uint8_t>(FORMAT == WeightFormat::kInt8 ? offset : offset - stored_zero(FORMAT));
+  for (int block = 0; block < blocks; block++, in += block_bytes(FORMAT), out += block_width(FORMAT) / 4 * step) {
+    if (FORMAT == WeightFormat::kTernaryDense)
+      spell_dense(in, added, out, step);
+    else if (FORMAT == WeightFormat::kInt3)
+      spell_int3(in, added, out, step);
+    else
+      spell_planes<FORMAT>(in, added, out, step);
   }
 }
 

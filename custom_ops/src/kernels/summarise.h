@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the choice of a token needs of its logits. Included by each instruction set.
 #pragma once
-#include "attention_vector.h"
+#include "vector_wide.h"
 #include "kernels.h"
 
 namespace edge_vlm {

@@ -11,7 +11,9 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-static constexpr Kernels make_table(const char* isa) { return {isa, quantize, linear, norm, swiglu, store, attend, summarise}; }
+static constexpr Kernels make_table(const char* isa) {
+  return {isa, kRowTile, quantize, linear, norm, swiglu, store, attend, summarise};
+}
 
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm

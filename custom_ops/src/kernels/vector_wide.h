@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The floats of attention: sixteen at once where the instruction set has such registers, else eight. Attention is the
-// one kernel whose sums may differ between tables; all others keep to vector8.h.
+// Sixteen numbers at once where the instruction set has such registers, else eight. Sums of floats over lanes may differ
+// between tables: attention alone takes them; all other kernels use these vectors where the order does not matter.
 #pragma once
 #include "half.h"
 #include "vector8.h"
@@ -50,6 +50,17 @@ EDGE_VLM_INLINE f32w wide_load(const Half* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #else
   return load_halves(&p->bits);
+#endif
+}
+
+EDGE_VLM_INLINE f32w wide_magnitude(f32w v) { return (f32w)((Bits<f32w>::Unsigned)v & 0x7fffffffu); }
+
+// The nearest integers, ties to even.
+EDGE_VLM_INLINE Integers wide_round(f32w v) {
+#if defined(__AVX512F__)
+  return (Integers)_mm512_cvtps_epi32(v);
+#else
+  return round_to_integer(v);
 #endif
 }
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// What follows the integer products of a linear kernel. Included by each instruction set.
+#pragma once
+#include "kernels.h"
+#include "vector8.h"
+#include "vector_wide.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+template <Activation ACTIVATION>
+EDGE_VLM_INLINE f32x8 activate(f32x8 y) {
+  if (ACTIVATION == Activation::kGeluTanh) return gelu_tanh(y);
+  if (ACTIVATION == Activation::kSilu) return silu(y);
+  return y;
+}
+
+// Eight outputs from n on, of which `count` exist: products * (row scale * scale) + bias, activation, + residual.
+template <Activation ACTIVATION>
+EDGE_VLM_INLINE void finish_lanes(const LinearArgs& args, f32x8 products, float row_scale, size_t row, int n, int count) {
+  const size_t at = row * args.out_features + n;
+  f32x8 y = products * (row_scale * load_first(args.scale + n, count, 0.0f));
+  if (args.bias != nullptr) y += load_first(args.bias + n, count, 0.0f);
+  y = activate<ACTIVATION>(y);
+  if (args.residual != nullptr) y += load_first(args.residual + at, count, 0.0f);
+  store_first(args.y + at, y, count);
+}
+
+EDGE_VLM_INLINE f32x8 as_floats(const float* products) { return load(products); }
+EDGE_VLM_INLINE f32x8 as_floats(const int32_t* products) {
+  i32x8 v;
+  std::memcpy(&v, products, sizeof v);
+  return __builtin_convertvector(v, f32x8);
+}
+
+template <Activation ACTIVATION, typename Product>
+static void finish_activated(const LinearArgs& args, const Product* products, float row_scale, size_t row, int n, int width) {
+  const int count = args.out_features - n < width ? args.out_features - n : width;
+  for (int lane = 0; lane < count; lane += kLanes)
+    finish_lanes<ACTIVATION>(args, as_floats(products + lane), row_scale, row, n + lane, count - lane);
+}
+
+// `width` outputs of a row from n on (those that exist): exact integers, or floats where groups have been scaled.
+template <typename Product>
+static void finish(const LinearArgs& args, const Product* products, float row_scale, size_t row, int n, int width) {
+  switch (args.activation) {
+    case Activation::kGeluTanh:
+      return finish_activated<Activation::kGeluTanh>(args, products, row_scale, row, n, width);
+    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, products, row_scale, row, n, width);
+    default: return finish_activated<Activation::kNone>(args, products, row_scale, row, n, width);
+  }
+}
+
+// float(acc - (offset + zero) * sum) * group scale: a group's share of kWide outputs, those from `at` on in the order of
+// packed groups. acc: sums of (weight + offset) * activation.
+EDGE_VLM_INLINE f32w scaled_group(const LinearArgs& args, Integers acc, int offset, int32_t sum, size_t at) {
+  if (args.zero != nullptr) {
+    i8w zeros;
+    std::memcpy(&zeros, args.zero + at, sizeof zeros);
+    acc -= (__builtin_convertvector(zeros, Integers) + offset) * sum;
+  } else {
+    acc -= offset * sum;
+  }
+  return __builtin_convertvector(acc, f32w) * wide_load(reinterpret_cast<const Half*>(args.group_scale + at));
+}
+
+EDGE_VLM_INLINE Integers load_integers(const int32_t* p) {
+  Integers v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The linear kernel for few rows: weights come from memory, in the order in which they lie there, and are used once.
+// Included by each instruction set after its accumulate_*.h, which gives
+//
+//   row_product<FORMAT, TILES>(weights, tile_bytes, blocks, codes, sums)
+//
+// sums[tile][lane] of (weight + row_offset(FORMAT)) * activation over `blocks` blocks, those of tile t from
+// weights + t * tile_bytes on; reads_packed(FORMAT) is false where it cannot.
+#pragma once
+#include "epilogue.h"
+#include "spell_out.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+constexpr int kVectors = kBlockRows / kWide;  // of a block's outputs
+
+template <WeightFormat FORMAT, int TILES>
+static void row_tiles(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
+  const size_t tile_bytes = static_cast<size_t>(packed_bytes(FORMAT, kBlockRows, args.in_features));
+  const uint8_t* weights = args.weights + block * tile_bytes;
+  const int8_t* codes = x.codes + row * x.stride;
+  Integers sums[TILES * kVectors];
+  row_product<FORMAT, TILES>(weights, tile_bytes, blocks_across(FORMAT, args.in_features), codes, sums);
+  for (Integers& v : sums) v -= row_offset(FORMAT) * x.sum[row];
+  finish(args, reinterpret_cast<const int32_t*>(sums), x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
+}
+
+template <WeightFormat FORMAT, int TILES>
+static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
+  const int total_blocks = blocks_across(FORMAT, args.in_features), group_blocks = x.group_size / block_width(FORMAT);
+  const size_t tile_bytes = static_cast<size_t>(total_blocks) * block_bytes(FORMAT);
+  const uint8_t* weights = args.weights + block * tile_bytes;
+  const int8_t* codes = x.codes + row * x.stride;
+  f32w products[TILES * kVectors] = {};
+  for (int group = 0; group < x.groups; group++) {
+    const int start = group * group_blocks;
+    const int blocks = total_blocks - start < group_blocks ? total_blocks - start : group_blocks;
+    Integers sums[TILES * kVectors];
+    row_product<FORMAT, TILES>(weights + static_cast<size_t>(start) * block_bytes(FORMAT), tile_bytes, blocks,
+                               codes + static_cast<size_t>(group) * x.group_size, sums);
+    const int32_t sum = x.sum[static_cast<size_t>(row) * x.groups + group];
+    for (int v = 0; v < TILES * kVectors; v++) {
+      const size_t tile = static_cast<size_t>(block + v / kVectors);
+      const size_t at = (tile * x.groups + group) * kBlockRows + v % kVectors * kWide;
+      products[v] += scaled_group(args, sums[v], row_offset(FORMAT), sum, at);
+    }
+  }
+  finish(args, reinterpret_cast<const float*>(products), x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
+}
+
+// Weights spelt out as int8 first, a group or a stretch at a time.
+template <WeightFormat FORMAT>
+static void row_spelt_out(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
+  constexpr int kWidth = block_width(FORMAT), kOffset = row_offset(WeightFormat::kInt8);
+  alignas(64) uint8_t strip[kStretch * kBlockRows];
+  const bool grouped = args.group_scale != nullptr;
+  const int total_blocks = blocks_across(FORMAT, args.in_features), step = (grouped ? x.group_size : kStretch) / kWidth;
+  const uint8_t* weights = args.weights + static_cast<size_t>(block) * total_blocks * block_bytes(FORMAT);
+  Integers total[kVectors] = {};
+  f32w products[kVectors] = {};
+  for (int start = 0, group = 0; start < total_blocks; start += step, group++) {
+    const int blocks = total_blocks - start < step ? total_blocks - start : step;
+    spell_out<FORMAT>(weights + static_cast<size_t>(start) * block_bytes(FORMAT), blocks, 0, strip, kBlockBytes);
+    Integers sums[kVectors];
+    row_product<WeightFormat::kInt8, 1>(strip, 0, blocks * kWidth / 4,
+                                        x.codes + row * x.stride + static_cast<size_t>(start) * kWidth, sums);
+    for (int v = 0; v < kVectors; v++) {
+      total[v] += sums[v];
+      const size_t at = (static_cast<size_t>(block) * x.groups + group) * kBlockRows + v * kWide;
+      if (grouped) products[v] += scaled_group(args, sums[v], kOffset, x.sum[static_cast<size_t>(row) * x.groups + group], at);
+    }
+  }
+  if (grouped)
+    return finish(args, reinterpret_cast<const float*>(products), x.scale[row], row, block * kBlockRows, kBlockRows);
+  for (Integers& v : total) v -= kOffset * x.sum[row];
+  finish(args, reinterpret_cast<const int32_t*>(total), x.scale[row], row, block * kBlockRows, kBlockRows);
+}
+
+template <WeightFormat FORMAT, int TILES>
+static void row_block(const LinearArgs& args, const QuantizedRows& x, int block) {
+  for (int row = 0; row < args.rows; row++) {
+    if (may_have_groups(FORMAT) && args.group_scale != nullptr)
+      row_tiles_of_groups<FORMAT, TILES>(args, x, row, block);
+    else
+      row_tiles<FORMAT, TILES>(args, x, row, block);
+  }
+}
+
+template <WeightFormat FORMAT>
+static void linear_row(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
+  int block = first_block;
+  if (!reads_packed(FORMAT)) {
+    for (; block < last_block; block++)
+      for (int row = 0; row < args.rows; row++) row_spelt_out<FORMAT>(args, x, row, block);
+    return;
+  }
+  for (; block + kBlockTile <= last_block; block += kBlockTile) row_block<FORMAT, kBlockTile>(args, x, block);
+  for (; block < last_block; block++) row_block<FORMAT, 1>(args, x, block);
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of many rows on CPUs with vpdpbusd, for the register width of an instruction set: its header gives Register,
+// no_sum(), broadcast4(), dot4(), unsigned_int8(), and kRowTile by kBlockTile such that the sums fit into registers.
+#pragma once
+#include <cstring>
+#include <utility>
+
+#include "layout.h"
+#include "vector8.h"
+
+namespace edge_vlm {
+namespace EDGE_VLM_ISA {
+
+constexpr int kBlockRegisters = kBlockBytes / sizeof(Register);
+constexpr int kTileRegisters = kBlockTile * kBlockRegisters;
+typedef int32_t TileSums[kBlockTile * kBlockRows];
+
+static inline Register load_register(const uint8_t* p) {
+  Register v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+static inline void store_register(int32_t* p, Register v) { std::memcpy(p, &v, sizeof v); }
+
+// See linear_many.h.
+template <int ROWS>
+static void multiply_rows(const uint8_t* strip, int quads, const int8_t* panel, TileSums* acc) {
+  Register sums[ROWS][kTileRegisters];
+#pragma GCC unroll 12
+  for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+    for (int i = 0; i < kTileRegisters; i++) sums[row][i] = no_sum();
+  for (int quad = 0; quad < quads; quad++, strip += sizeof(Register) * kTileRegisters, panel += 4 * kRowTile) {
+    Register weights[kTileRegisters];
+#pragma GCC unroll 2
+    for (int i = 0; i < kTileRegisters; i++) weights[i] = load_register(strip + sizeof(Register) * i);
+#pragma GCC unroll 12
+    for (int row = 0; row < ROWS; row++) {
+      const Register activations = broadcast4(panel + 4 * row);
+#pragma GCC unroll 2
+      for (int i = 0; i < kTileRegisters; i++) dot4(sums[row][i], weights[i], activations);
+    }
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+    for (int i = 0; i < kTileRegisters; i++) store_register(acc[row] + sizeof(Register) / 4 * i, sums[row][i]);
+}
+
+typedef void (*MultiplyRows)(const uint8_t*, int, const int8_t*, TileSums*);
+template <int... ROWS>
+static void multiply_any(std::integer_sequence<int, ROWS...>, const uint8_t* strip, int quads, const int8_t* panel, int rows,
+                         TileSums* acc) {
+  static constexpr MultiplyRows kOfRows[] = {multiply_rows<ROWS + 1>...};
+  kOfRows[rows - 1](strip, quads, panel, acc);
+}
+
+template <WeightFormat FORMAT>
+static void multiply(const uint8_t* strip, int quads, const int8_t* panel, int rows, TileSums* acc) {
+  multiply_any(std::make_integer_sequence<int, kRowTile>(), strip, quads, panel, rows, acc);
+}
+
+// Int8 weights as they are packed, times a few rows that lie one after the other: what attention takes.
+template <int ROWS, int TILES>
+static void accumulate_rows(const uint8_t* weights, int blocks, const int8_t* codes, size_t stride, const int32_t* sums,
+                            TileSums* acc) {
+  constexpr int kRegisters = TILES * kBlockRegisters;
+  const size_t tile_bytes = static_cast<size_t>(blocks) * kBlockBytes;
+  Register total[ROWS][kRegisters];
+#pragma GCC unroll 12
+  for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+    for (int i = 0; i < kRegisters; i++) total[row][i] = no_sum();
+  for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 4) {
+    Register w[kRegisters];
+#pragma GCC unroll 2
+    for (int i = 0; i < kRegisters; i++)
+      w[i] = unsigned_int8(load_register(weights + i / kBlockRegisters * tile_bytes + i % kBlockRegisters * sizeof(Register)));
+#pragma GCC unroll 12
+    for (int row = 0; row < ROWS; row++) {
+      const Register activations = broadcast4(codes + row * stride);
+#pragma GCC unroll 2
+      for (int i = 0; i < kRegisters; i++) dot4(total[row][i], w[i], activations);
+    }
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < ROWS; row++) {
+#pragma GCC unroll 2
+    for (int i = 0; i < kRegisters; i++) store_register(acc[row] + sizeof(Register) / 4 * i, total[row][i]);
+    for (int lane = 0; lane < TILES * kBlockRows; lane++) acc[row][lane] -= 128 * sums[row];
+  }
+}
+
+template <int TILES>
+static void accumulate_tiles(const uint8_t* weights, int blocks, const int8_t* codes, size_t stride, const int32_t* sums,
+                             int rows, TileSums* acc) {
+  int done = 0;
+  const auto step = [&](auto run, int count) {
+    run(weights, blocks, codes + done * stride, stride, sums + done, acc + done);
+    done += count;
+  };
+  while (rows - done >= kRowTile) step(accumulate_rows<kRowTile, TILES>, kRowTile);
+  while (rows - done >= kRowTile / 3) step(accumulate_rows<kRowTile / 3, TILES>, kRowTile / 3);
+  while (rows - done >= 1) step(accumulate_rows<1, TILES>, 1);
+}
+
+// See accumulate_scalar.h; 1 <= rows <= kRowTile, 1 <= tiles <= kBlockTile.
+static inline void accumulate(WeightFormat /*format*/, const uint8_t* weights, int tiles, int blocks, const int8_t* codes,
+                              size_t stride, const int32_t* sums, int rows, TileSums* acc) {
+  if (tiles == kBlockTile) return accumulate_tiles<kBlockTile>(weights, blocks, codes, stride, sums, rows, acc);
+  accumulate_tiles<1>(weights, blocks, codes, stride, sums, rows, acc);
+}
+
+}  // namespace EDGE_VLM_ISA
+}  // namespace edge_vlm
