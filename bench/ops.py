@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear kernels beside the machine's limits: memory read in a stream, and integer products in registers.
 
-``python -m bench.ops``, or `make bench-ops`. One thread. ops.cc measures limit and kernel in turns within one process.
+``python -m bench.ops``, or `make bench-ops`. One thread. ops.cc measures limits and kernel in turns within one process;
+the limit of memory is the fastest of several ways to read it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.picture import draw_rows
 from bench.rows import Row, rows_table, write_rows
 from custom_ops import build
 from custom_ops.library import library_info
@@ -28,6 +30,15 @@ SOURCE = Path(__file__).with_name("ops.cc")
 SMALL_WEIGHTS = 500_000
 DECODE = ((576, 576), (1536, 576), (576, 1536), (2048, 2048), (8192, 2048), (8192, 3072))  # outputs, inputs
 ENCODE = ((576, 1536, 64), (2048, 2048, 64), (768, 768, 1024), (3072, 768, 1024), (768, 3072, 1024))  # , rows
+OTHERS = (  # formats, and inputs that share a scale
+    (WeightFormat.TERNARY_DENSE, 0),
+    (WeightFormat.BINARY, 0),
+    (WeightFormat.INT2, 64),
+    (WeightFormat.INT3, 64),
+    (WeightFormat.INT4, 32),
+    (WeightFormat.INT4, 128),
+    (WeightFormat.INT8, 0),
+)
 GOALS = {"avx512vnni": 0.90, "avxvnni": 0.90, "avx2": 0.75}  # of the stream; one row from memory
 
 
@@ -40,16 +51,19 @@ class Case:
     inputs: int
     rows: int = 1
     hot: bool = False
+    group: int = 0  # inputs that share a scale; 0: the whole row does
 
     @property
     def argument(self) -> str:
-        return f"{int(self.format)}:{self.outputs}:{self.inputs}:{self.rows}:{int(self.hot)}"
+        return f"{int(self.format)}:{self.outputs}:{self.inputs}:{self.rows}:{int(self.hot)}:{self.group}"
 
     @property
     def name(self) -> str:
         where = "hot" if self.hot else "from memory"
         rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
-        return f"{self.format.name.lower()} {self.outputs}x{self.inputs}, {rows}, {where}"
+        stored = {WeightFormat.TERNARY_DENSE: "ternary 1.6-bit"}.get(self.format, self.format.name.lower())
+        stored += f" g{self.group}" if self.group else ""
+        return f"{stored} {self.outputs}x{self.inputs}, {rows}, {where}"
 
     @property
     def macs(self) -> int:
@@ -57,15 +71,15 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """What decoding (one row) and encoding (many) meet; ternary first, two of the others."""
+    """What decoding (one row) and encoding (many) meet; ternary first, one shape each of the others."""
     for hot in (False, True):
         for outputs, inputs in DECODE if not hot else DECODE[:3]:
             yield Case(WeightFormat.TERNARY, outputs, inputs, hot=hot)
     for outputs, inputs, rows in ENCODE:
         yield Case(WeightFormat.TERNARY, outputs, inputs, rows, hot=True)
-    for format_ in (WeightFormat.BINARY, WeightFormat.INT8):
-        yield Case(format_, 2048, 2048)
-        yield Case(format_, 768, 3072, 1024, hot=True)
+    for format_, group in OTHERS:
+        yield Case(format_, 2048, 2048, group=group)
+        yield Case(format_, 768, 3072, 1024, hot=True, group=group)
 
 
 def compile_program(folder: Path) -> Path:
@@ -127,11 +141,12 @@ def main() -> int:
                     rows += rows_of(isa, case, measure(program, isa, case, args.rounds))
                     progress(number + 1)
         write_rows(args.out, rows)
+        draw_rows(args.out.with_suffix(".png"), "Linear kernels, one thread: shares of the machine's limits", rows)
     except EdgeVlmError as error:
         print(error, file=sys.stderr)
         return 1
     console.print(rows_table("linear kernels, one thread", rows))
-    console.print(f"written to {args.out}")
+    console.print(f"written to {args.out} and {args.out.with_suffix('.png')}")
     return 0
 
 
