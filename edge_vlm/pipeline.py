@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from edge_vlm.accounting import CostModel, StageCost
 from edge_vlm.anc import FixedRules, MlpRouter, Route, RoutePolicy, SceneFeatures, scene_features
 from edge_vlm.anc.hysteresis import BranchHysteresis, HysteresisConfig
 from edge_vlm.errors import InputError, OperatorError
@@ -20,7 +21,7 @@ from edge_vlm.observation import Observation
 from edge_vlm.pipeline_config import PipelineConfig, PipelineCounters
 from edge_vlm.step_report import Caption, StepReport
 from edge_vlm.sttf import Gate, GateDecision, SttfConfig, TokenState
-from edge_vlm.sttf.fusion import CaptionPolicy
+from edge_vlm.sttf.fusion import CaptionPolicy, NeighbourMerging
 from edge_vlm.sttf.scene_watch import Glance, SceneWatch
 
 __all__ = ["CaptionPipeline", "PipelineConfig", "PipelineCounters"]
@@ -82,6 +83,8 @@ class CaptionPipeline:
             self.config.caption_max_age_s,
             self.config.caption_min_interval_s,
         )
+        self._merging, self._tokens_merged = NeighbourMerging(self.config.merge_cosine), 0
+        self._cost = CostModel(bundle)
         self._encoder, self._decoder = encoder, decoder
         if encoder is None or decoder is None:
             self._open_runtime(bundle)
@@ -146,11 +149,11 @@ class CaptionPipeline:
                 glance = self._watch.look(observation.frame.image, observation.events, self._state)
             with clock.stage("route"):
                 plan = self._plan(glance, observation.stamp_ns)
-        macs = self._encode(observation, glance, plan, clock)
-        refreshed, caption_reason = self._caption_if_due(observation.stamp_ns, clock)
+        costs = self._encode(observation, glance, plan, clock)
+        refreshed, caption_reason = self._caption_if_due(observation.stamp_ns, clock, costs)
         total_ms = clock.total_ms()
         energy = self._meter.end()
-        computed = int(plan.compute.sum())
+        computed, macs = int(plan.compute.sum()), costs["encode"].macs
         self._count(plan.route.branch, computed, macs, plan.decision.keyframe, refreshed)
         return StepReport(
             index=self.counters.frames - 1,
@@ -170,6 +173,8 @@ class CaptionPipeline:
             encoder_macs=macs,
             active=plan.compute.reshape(self._grid),
             reset_reason=reset_reason,
+            costs=costs,
+            tokens_merged=self._tokens_merged if refreshed else 0,
         )
 
     def _check(self, observation: Observation) -> None:
@@ -216,22 +221,26 @@ class CaptionPipeline:
         confidence = 1.0 if self._caption is None else self._caption.score
         return scene_features(glance, decision, self._state, confidence)
 
-    def _encode(self, observation: Observation, glance: Glance | None, plan: _Plan, clock: StageClock) -> int:
-        """Runs the branch, refreshes what it computed, and returns its multiply-accumulates."""
-        state, shallow, macs = self._state, plan.route.branch == "shallow", 0
+    def _encode(
+        self, observation: Observation, glance: Glance | None, plan: _Plan, clock: StageClock
+    ) -> dict[str, StageCost]:
+        """Runs the branch, refreshes what it computed, and returns the costs so far."""
+        state, shallow, image = self._state, plan.route.branch == "shallow", observation.frame.image
+        costs = {"encode": StageCost()}
+        if glance is not None:
+            costs["change"] = self._cost.change(image, glance.descriptors)
         if plan.compute.any():
             positions = np.flatnonzero(plan.compute).astype(np.int32)
             with clock.stage("resize"):
-                some = None if len(positions) == state.tokens else positions
-                resized = self._encoder.resize(observation.frame.image, some)
+                resized = self._encoder.resize(image, None if len(positions) == state.tokens else positions)
             with clock.stage("encode"):
                 state.features = self._run_encoder(resized, positions, shallow)
             if glance is not None:
                 state.refresh(plan.compute, glance.descriptors, glance.light, observation.stamp_ns, shallow)
             state.measure_distance()
-            macs = self.bundle.vision.encoder_macs(len(positions), shallow)
+            costs |= {"resize": self._cost.resize(image), "encode": self._cost.encode(len(positions), shallow)}
         state.observe(plan.decision.changed, plan.decision.due & ~plan.compute, plan.compute, observation.stamp_ns)
-        return macs
+        return costs
 
     def _run_encoder(self, resized: np.ndarray, positions: np.ndarray, shallow: bool) -> np.ndarray:
         try:
@@ -243,7 +252,7 @@ class CaptionPipeline:
             raise
         return features
 
-    def _caption_if_due(self, stamp_ns: int, clock: StageClock) -> tuple[bool, str]:
+    def _caption_if_due(self, stamp_ns: int, clock: StageClock, costs: dict[str, StageCost]) -> tuple[bool, str]:
         state = self._state
         if self.config.recomputes_everything or self._caption_wanted:
             due, reason = True, self._caption_wanted or "reuse is off"
@@ -257,9 +266,16 @@ class CaptionPipeline:
             return False, reason
         if self.config.recomputes_everything:
             self._decoder.reset()
-        generation = self._decoder.generate(state.features, self._question, self.config.max_new_tokens)
+        features = self._merging.merge(state.features, state.unchanged_since_caption())
+        self._tokens_merged = len(state.features) - len(features)
+        generation = self._decoder.generate(features, self._question, self.config.max_new_tokens)
         clock.add("prefill", generation.prefill_ms)
         clock.add("decode", generation.decode_ms)
+        kept = generation.prompt_tokens - generation.prefilled_tokens
+        costs["prefill"] = self._cost.prefill(kept, generation.prefilled_tokens, generation.prefilled_images)
+        costs["decode"] = self._cost.decode(
+            generation.prompt_tokens, generation.decoded_tokens, generation.decode_calls
+        )
         self._caption = Caption(generation.text, generation.score, len(generation.token_ids), stamp_ns)
         state.describe()
         self._caption_wanted = ""

@@ -24,6 +24,8 @@ class PipelineConfig:
     max_new_tokens: longest caption in tokens (None: the bundle's). caption_max_age_s: an older caption is decoded
     again (0: never for its age alone). caption_min_interval_s: no two captions closer than that, in stream time.
     scene_distance: movement of the scene embedding that asks for a new caption (None: the bundle's).
+    merge_cosine: image tokens side by side that have not changed since the last caption go to the decoder as one where
+    their cosine is at least this (2: never).
     sttf: token gate in place of the bundle's. threads: of the inference engine.
     """
 
@@ -35,6 +37,7 @@ class PipelineConfig:
     caption_max_age_s: float = 10.0
     caption_min_interval_s: float = 0.2
     scene_distance: float | None = None
+    merge_cosine: float = 2.0
     sttf: SttfConfig | None = None
     threads: int = 1
 

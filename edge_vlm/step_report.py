@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_vlm.accounting import StageCost
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -35,6 +37,8 @@ class StepReport:
     through the encoder. ``caption`` describes the frame at ``caption.stamp_ns``; ``caption_refreshed`` says that
     it was decoded in this step, ``staleness_ms`` how much older than this frame it is. ``stage_ms`` holds wall-clock
     milliseconds per stage (resize, change, route, encode, prefill, decode) and ``total_ms`` their frame's sum.
+    ``costs`` counts what each stage computed and moved (see ``edge_vlm.accounting``), ``encoder_macs`` is of encode.
+    ``tokens_merged``: image tokens that the decoder did not get because they were merged with others.
     ``active`` bool (grid_rows, grid_cols): the patches that were computed.
     """
 
@@ -55,3 +59,9 @@ class StepReport:
     encoder_macs: int
     active: np.ndarray = field(repr=False)
     reset_reason: str = ""
+    costs: dict[str, StageCost] = field(default_factory=dict)
+    tokens_merged: int = 0
+
+    @property
+    def tokens_reused(self) -> int:
+        return self.tokens_total - self.tokens_computed

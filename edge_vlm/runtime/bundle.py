@@ -93,6 +93,18 @@ class TextInfo:
     pad_token_id: int
     macs_per_token: int
 
+    def macs(self, first: int, tokens: int, head_rows: int) -> int:
+        """Multiply-accumulates of ``tokens`` tokens from position ``first`` on, each of which attends to itself and all
+        before it, where ``head_rows`` of them ask for the next token.
+
+        Attention is as wide as the model. What a prefill leaves out of the last block for all but its last token is
+        counted all the same.
+        """
+        head = self.vocab_size * self.hidden_size
+        attended = tokens * first + tokens * (tokens + 1) // 2
+        attention = 2 * self.layers * self.hidden_size * attended  # a product with a key, one with its value
+        return tokens * (self.macs_per_token - head) + head_rows * head + attention
+
 
 @dataclass(frozen=True)
 class PromptInfo:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,9 @@ from edge_vlm.runtime.tokenizer import CaptionTokenizer
 class Generation:
     """A caption. ``token_ids`` and ``token_probabilities`` leave the end marker out; ``finished``: it came.
 
-    ``prefilled_tokens`` of the ``prompt_tokens`` were computed, the others' K,V were there from the call before.
+    ``prefilled_tokens`` of the ``prompt_tokens`` were computed, ``prefilled_images`` of them image tokens; the others'
+    K,V were there from the call before. ``decoded_tokens`` ran after the prompt, in ``decode_calls`` calls: the
+    caption but for its last token, and what of a draft was not followed.
     """
 
     text: str
@@ -28,6 +31,9 @@ class Generation:
     finished: bool
     prompt_tokens: int
     prefilled_tokens: int
+    prefilled_images: int
+    decoded_tokens: int
+    decode_calls: int
     prefill_ms: float
     decode_ms: float
 
@@ -98,7 +104,9 @@ class TextDecoder:
         for name in ("prefill", "score", "decode"):
             if name not in self.graph.signatures:
                 raise BundleError(f"{bundle.file(TEXT_FILE)}: no signature {name}", EXPORT_AGAIN)
+        self.image_token_id = self.info.text.image_token_id
         self.held: Held | None = None
+        self.decoded_tokens = self.decode_calls = 0  # of the caption in hand
 
     def reset(self) -> None:
         """Forget prompt and caption of the call before: the next call computes everything."""
@@ -117,11 +125,12 @@ class TextDecoder:
     ) -> Generation:
         """Caption of ``image_features`` (I, D). Raises InputError where the question cannot be asked."""
         start = time.perf_counter()
-        prompt = self.tokenizer.prompt(question)
+        prompt = self.prompt(question, len(image_features))
         held, prefilled_tokens = self.prefill(prompt, image_features, sampling)
         prefilled = time.perf_counter()
         limit = self.info.generation.max_new_tokens if max_new_tokens is None else max_new_tokens
         room = self.info.text.context_length - len(prompt)
+        self.decoded_tokens = self.decode_calls = 0
         token_ids, probabilities, finished = self.decode(held, min(limit, room))
         done = time.perf_counter()
         self.held = replace(held, caption=tuple(token_ids))
@@ -132,9 +141,20 @@ class TextDecoder:
             finished=finished,
             prompt_tokens=len(prompt),
             prefilled_tokens=prefilled_tokens,
+            prefilled_images=int(np.count_nonzero(prompt[len(prompt) - prefilled_tokens :] == self.image_token_id)),
+            decoded_tokens=self.decoded_tokens,
+            decode_calls=self.decode_calls,
             prefill_ms=1e3 * (prefilled - start),
             decode_ms=1e3 * (done - prefilled),
         )
+
+    def prompt(self, question: str | None, image_tokens: int) -> np.ndarray:
+        """Token ids int32 (T,) of the prompt, with fewer image tokens where some have been merged."""
+        prompt = self.tokenizer.prompt(question)
+        surplus = self.info.vision.image_tokens - image_tokens
+        if surplus <= 0:
+            return prompt
+        return np.delete(prompt, np.flatnonzero(prompt == self.image_token_id)[:surplus])
 
     def prefill(self, prompt: np.ndarray, image_features: np.ndarray, sampling: Sampling) -> tuple[Held, int]:
         """Fill the KV cache from the first token on that differs from what is held; how many tokens that took."""
@@ -156,7 +176,7 @@ class TextDecoder:
         if not differs.any():
             return len(prompt), len(image_features)
         image = int(np.argmax(differs))
-        return int(np.flatnonzero(prompt == self.info.text.image_token_id)[image]), image
+        return int(np.flatnonzero(prompt == self.image_token_id)[image]), image
 
     def decode(self, held: Held, limit: int) -> tuple[list[int], list[float], bool]:
         """From the prompt to the end marker, or ``limit`` tokens: ids, probabilities, and whether the end marker came.
@@ -165,7 +185,7 @@ class TextDecoder:
         """
         draft, position, (token, probability) = held.caption[:limit], len(held.prompt), held.first
         follows = bool(draft) and token == draft[0]
-        after_draft = self.choose("decode", np.array(draft, np.int32), position, held.sampling) if follows else None
+        after_draft = self.step(draft, position, held.sampling) if follows else None
         token_ids: list[int] = []
         probabilities: list[float] = []
         while len(token_ids) < limit:
@@ -176,10 +196,14 @@ class TextDecoder:
             probabilities.append(probability)
             if count + 1 < limit:
                 follows = follows and count < len(draft) and token == draft[count]
-                one = np.array([token], np.int32)
-                found = after_draft if follows else self.choose("decode", one, position + count, held.sampling)
+                found = after_draft if follows else self.step([token], position + count, held.sampling)
                 token, probability = found.at(count if follows else -1)
         return token_ids, probabilities, False
+
+    def step(self, token_ids: Sequence[int], position: int, sampling: Sampling) -> Next:
+        """One decode call."""
+        self.decoded_tokens, self.decode_calls = self.decoded_tokens + len(token_ids), self.decode_calls + 1
+        return self.choose("decode", np.array(token_ids, np.int32), position, sampling)
 
     def choose(
         self,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the fused scene embedding has moved so far that the scene needs a new caption."""
+"""What the decoder gets to see: when the scene embedding has moved so far that it needs a new caption, and of how many
+image tokens."""
 
 from __future__ import annotations
 
@@ -45,3 +46,34 @@ class CaptionPolicy:
         if self.max_age_s > 0 and caption_age_s >= self.max_age_s:
             return True, f"caption is {caption_age_s:.1f} s old"
         return False, f"scene unchanged ({distance:.2f})"
+
+
+@dataclass(frozen=True)
+class NeighbourMerging:
+    """Pairs of unchanged image tokens that lie side by side and are alike go to the decoder as their mean.
+
+    Fewer image tokens enter prefill, as after paper S; like ToMe it merges and does not drop. The decoder was trained
+    on whole grids, and a merged token shifts the places of all after it: off unless asked for. ``min_cosine``: of two
+    tokens that are merged; above 1 nothing is.
+    """
+
+    min_cosine: float
+
+    def merge(self, features: np.ndarray, unchanged: np.ndarray) -> np.ndarray:
+        """Image features ``(image_tokens, dim)`` on a square grid -> ``(merged_tokens, dim)``, in reading order.
+
+        ``unchanged`` bool ``(image_tokens,)``.
+        """
+        if self.min_cosine > 1 or not unchanged.any():
+            return features
+        columns = round(len(features) ** 0.5)
+        norms = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
+        cosine = (features[:-1] * features[1:]).sum(axis=1) / (norms[:-1] * norms[1:])
+        alike = unchanged[:-1] & unchanged[1:] & (cosine >= self.min_cosine)
+        alike[columns - 1 :: columns] = False  # the next one begins a row
+        merged, index = [], 0
+        while index < len(features):
+            pair = index < len(alike) and alike[index]
+            merged.append(0.5 * (features[index] + features[index + 1]) if pair else features[index])
+            index += 2 if pair else 1
+        return np.stack(merged)

@@ -102,6 +102,12 @@ class TokenState:
         if self.caption_features is not None:
             self.caption_distance = scene_distance(self.caption_features, self.features)
 
+    def unchanged_since_caption(self) -> np.ndarray:
+        """bool ``(image_tokens,)``; none is before the first caption."""
+        if self.caption_features is None:
+            return np.zeros(len(self.features), bool)
+        return (self.features == self.caption_features).all(axis=1)
+
     def describe(self) -> None:
         """The features have got a caption."""
         self.caption_features, self.caption_distance = self.features.copy(), 0.0

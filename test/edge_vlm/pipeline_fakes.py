@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edge_vlm.observation import Frame, Observation
-from edge_vlm.runtime.bundle import VisionInfo
+from edge_vlm.runtime.bundle import FileInfo, TextInfo, VisionInfo
 
 GRID = (14, 14)
 SIZE = 224
@@ -29,7 +29,20 @@ def fake_bundle(sttf=None, router=None) -> SimpleNamespace:
         attention_macs_per_pair=1,
         project_macs=5000,
     )
-    return SimpleNamespace(vision=vision, image=SimpleNamespace(size=SIZE, patch_size=16), sttf=sttf, router=router)
+    text = TextInfo(
+        hidden_size=192,
+        layers=6,
+        vocab_size=512,
+        context_length=256,
+        image_token_id=3,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        macs_per_token=200_000,
+    )
+    files = {"vision.tflite": FileInfo("", 1_000_000), "text.tflite": FileInfo("", 2_000_000)}
+    image, info = SimpleNamespace(size=SIZE, patch_size=16), SimpleNamespace(files=files)
+    return SimpleNamespace(vision=vision, text=text, image=image, info=info, sttf=sttf, router=router)
 
 
 class FakeEncoder:
@@ -72,6 +85,11 @@ class FakeDecoder:
             text=f"scene {int(np.abs(image_features).sum() * 1e3)}",
             token_ids=[1, 2],
             score=0.6,
+            prompt_tokens=68,
+            prefilled_tokens=50,
+            prefilled_images=40,
+            decoded_tokens=3,
+            decode_calls=2,
             prefill_ms=1.0,
             decode_ms=2.0,
         )

@@ -291,6 +291,6 @@ def test_what_is_no_image_is_refused(image: np.ndarray):
 
 
 def test_the_score_of_a_caption_is_a_geometric_mean():
-    made = Generation("a b", (1, 2), (0.25, 1.0), True, 3, 3, 1.0, 1.0)
+    made = Generation("a b", (1, 2), (0.25, 1.0), True, 3, 3, 1, 1, 1, 1.0, 1.0)
     assert np.isclose(made.score, 0.5)
-    assert Generation("", (), (), True, 3, 3, 1.0, 1.0).score == 0.0
+    assert Generation("", (), (), True, 3, 3, 1, 1, 1, 1.0, 1.0).score == 0.0
