@@ -21,6 +21,7 @@ from edge_vlm.observation import Observation
 from edge_vlm.pipeline_config import PipelineConfig, PipelineCounters
 from edge_vlm.step_report import Caption, StepReport
 from edge_vlm.sttf import Gate, GateDecision, SttfConfig, TokenState
+from edge_vlm.sttf.degradation import InputWatch
 from edge_vlm.sttf.fusion import CaptionPolicy, NeighbourMerging
 from edge_vlm.sttf.scene_watch import Glance, SceneWatch
 
@@ -77,6 +78,7 @@ class CaptionPipeline:
         sttf = self.config.sttf or SttfConfig.from_json(bundle.sttf)
         self._gate = Gate(sttf)
         self._watch = SceneWatch.of(sttf, self._grid, bundle.image.size)
+        self._input = InputWatch()
         self._routes = _route_policy(bundle, self.config)
         self._captions = CaptionPolicy(
             sttf.scene_distance if self.config.scene_distance is None else self.config.scene_distance,
@@ -118,6 +120,7 @@ class CaptionPipeline:
         """Forget all past frames and the caption; the next frame is computed whole. Counted by reason."""
         self._state.reset(reason)
         self._watch.reset()
+        self._input.reset()
         self._routes.reset()
         self._caption = None
         self._image_shape = self._last_stamp_ns = None
@@ -143,10 +146,11 @@ class CaptionPipeline:
         self._check(observation)
         reset_reason = self._reset_where_needed(observation)
         self._meter.begin()
-        glance, plan = None, self._everything
+        glance, plan, degradation = None, self._everything, ()
         if not self.config.recomputes_everything:
             with clock.stage("change"):
                 glance = self._watch.look(observation.frame.image, observation.events, self._state)
+                degradation = self._input.notes(observation.events, glance.descriptors)
             with clock.stage("route"):
                 plan = self._plan(glance, observation.stamp_ns)
         costs = self._encode(observation, glance, plan, clock)
@@ -175,6 +179,7 @@ class CaptionPipeline:
             reset_reason=reset_reason,
             costs=costs,
             tokens_merged=self._tokens_merged if refreshed else 0,
+            degradation=degradation,
         )
 
     def _check(self, observation: Observation) -> None:

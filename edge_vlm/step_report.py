@@ -39,6 +39,7 @@ class StepReport:
     milliseconds per stage (resize, change, route, encode, prefill, decode) and ``total_ms`` their frame's sum.
     ``costs`` counts what each stage computed and moved (see ``edge_vlm.accounting``), ``encoder_macs`` is of encode.
     ``tokens_merged``: image tokens that the decoder did not get because they were merged with others.
+    ``degradation`` says what was wrong with the input, and what was done about it.
     ``active`` bool (grid_rows, grid_cols): the patches that were computed.
     """
 
@@ -61,6 +62,7 @@ class StepReport:
     reset_reason: str = ""
     costs: dict[str, StageCost] = field(default_factory=dict)
     tokens_merged: int = 0
+    degradation: tuple[str, ...] = ()
 
     @property
     def tokens_reused(self) -> int:

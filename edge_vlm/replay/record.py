@@ -43,6 +43,7 @@ def frame_record(observation: Observation, report: StepReport) -> dict:
         "active": mask_to_hex(report.active),
         "grid": list(report.active.shape),
         "reset_reason": report.reset_reason,
+        "degradation": list(report.degradation),
         "events": {"total": events.total, "outside": events.outside, "lost": events.lost, "overload": events.overload}
         if events
         else None,
