@@ -80,9 +80,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         return self.tensors[name].shape
 
-    @property
-    def parameters(self) -> int:
-        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+    def stamp(self) -> dict[str, list[int]]:
+        """Size and time of change of every weight file: what tells two states of a folder apart."""
+        files = sorted({tensor.path for tensor in self.tensors.values()})
+        return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 
 
 def read_config(folder: Path) -> dict:

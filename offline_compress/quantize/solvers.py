@@ -57,7 +57,8 @@ def solve(weight, grid: Grid, statistics: InputStatistics | None = None, solver:
     hessian = hessian_of(statistics, w, name)
     if solver == "awq":
         return activation_aware(w, grid, hessian, statistics.magnitude / statistics.tokens)
-    target = towards_float(w, hessian, statistics.shift / statistics.tokens) if solver == "gptaq" else w
+    shifted = solver == "gptaq" and statistics.shift.numel()
+    target = towards_float(w, hessian, statistics.shift / statistics.tokens) if shifted else w
     codes, fitted = feedback(target, grid, hessian)
     if solver == "descent":
         codes, fitted = descended(target, codes, fitted, damped(hessian, DAMPING))

@@ -15,13 +15,14 @@ class InputStatistics:
     """Sums over calibration tokens x (K,) with saliency g: the Hessian ``sum g x x'`` and, for GPTAQ, the shift
     ``sum g (x_float - x) x'`` between what the float model and the quantised model so far feed the layer.
 
-    Source: paper Q (VLMQ): ``H = X G X'``.
+    With ``diagonal`` only that of the Hessian is kept, for very wide matrices. Source: paper Q (VLMQ): ``H = X G X'``.
     """
 
     name: str
     in_features: int
     tokens: int = 0
-    hessian: torch.Tensor = field(init=False)  # (K, K) float64
+    diagonal: bool = False
+    hessian: torch.Tensor = field(init=False)  # (K, K) float64, or (K,)
     shift: torch.Tensor = field(init=False)  # (K, K) float64
     magnitude: torch.Tensor = field(init=False)  # (K,) sum of |x|
 
@@ -30,8 +31,9 @@ class InputStatistics:
 
     def reset(self) -> None:
         self.tokens = 0
-        self.hessian = torch.zeros(self.in_features, self.in_features, dtype=torch.float64)
-        self.shift = torch.zeros_like(self.hessian)
+        shape = (self.in_features,) if self.diagonal else (self.in_features, self.in_features)
+        self.hessian = torch.zeros(shape, dtype=torch.float64)
+        self.shift = torch.zeros(0, 0, dtype=torch.float64)  # until a float input is given
         self.magnitude = torch.zeros(self.in_features, dtype=torch.float64)
 
     def add(
@@ -42,10 +44,11 @@ class InputStatistics:
         if not torch.isfinite(x).all():
             raise QuantizeError(f"{self.name}: its inputs are not finite", "look at the calibration data and the model")
         weighted = x if saliency is None else x * checked_saliency(saliency, len(x), self.name)[:, None]
-        self.hessian += (weighted.T @ x).double()
+        self.hessian += ((weighted * x).sum(0) if self.diagonal else weighted.T @ x).double()
         if float_inputs is not None:
             wanted = float_inputs.detach().reshape(-1, self.in_features).float()
-            self.shift += ((wanted - x).T @ weighted).double()
+            shift = ((wanted - x).T @ weighted).double()
+            self.shift = self.shift + shift if self.shift.numel() else shift
         self.magnitude += x.abs().sum(0).double()
         self.tokens += len(x)
 

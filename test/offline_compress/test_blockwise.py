@@ -100,7 +100,7 @@ def test_the_float_states_are_those_of_transformers(folder, tmp_path):
     run = BlockwiseRun(StreamedVlm.open(folder), given, {}, SolveConfig(), tmp_path / "work")
     run.run()
     number = len(run.stages) - 1
-    states = States.at(run.work.stage(number, run.stages[number]), run.states_shape("text"), torch.float32)
+    states = States.at(run.work.stage(number, run.stages[number]), run.pairs.states_shape("text"), torch.float32)
     expected = torch.cat([out[0] if isinstance(out, tuple) else out for out in captured[HALVES[1]]])
     for found in (states.wanted, states.hidden):
         assert torch.allclose(found.read(0, 16), expected, atol=1e-5)

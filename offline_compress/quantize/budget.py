@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan under a byte budget: every matrix gets the format that lowers the expected loss most for its bytes."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from offline_compress.export.weights import (
+    EMBED_TOKENS,
+    HEAD,
+    PATCH_EMBEDDING,
+    ModelWeights,
+    layer_count,
+    linear_names,
+    text_block_names,
+    vision_block_names,
+)
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.formats import method_named, stored_bytes
+from offline_compress.quantize.plan import Plan, Rule
+
+ALIGNMENT_BYTES = 256  # of a matrix' constants in the file, at most
+OPERATOR_BYTES = 3000  # of the graphs' description, a matrix
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A format for some matrices that one operator fuses: bytes and expected loss of them all."""
+
+    method: str
+    bytes: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class FusedMatrices:
+    """Matrices that must have one format, and what they may have, cheapest first."""
+
+    names: tuple[str, ...]
+    choices: tuple[Choice, ...]
+
+    def hull(self) -> tuple[Choice, ...]:
+        """The choices on the lower convex hull: each step to the next buys less for its bytes than the one before."""
+        kept: list[Choice] = []
+        for choice in sorted(self.choices, key=lambda c: (c.bytes, c.loss)):
+            if kept and choice.loss >= kept[-1].loss:
+                continue
+            while len(kept) > 1 and gain(kept[-2], choice) >= gain(kept[-2], kept[-1]):
+                kept.pop()
+            kept.append(choice)
+        return tuple(kept)
+
+
+def gain(cheap: Choice, better: Choice) -> float:
+    """Loss saved a byte."""
+    return (cheap.loss - better.loss) / max(1, better.bytes - cheap.bytes)
+
+
+def plan_under_budget(weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], budget: int) -> Plan:
+    """A rule for each operator. ``budget``: bytes of both graphs. ``losses`` as in `FormatErrors`.
+
+    Raises QuantizeError where even the smallest formats do not fit, saying what they take.
+    """
+    groups = fused_matrices(weights, losses)
+    fixed = fixed_bytes(weights, [name for group in groups for name in group.names])
+    chosen = spend([group.hull() for group in groups], budget - fixed)
+    if chosen is None:
+        least = fixed + sum(group.hull()[0].bytes for group in groups)
+        raise QuantizeError(
+            f"a budget of {budget / 1e6:.2f} MB; the smallest plan takes {least / 1e6:.2f} MB",
+            f"give --budget-mb {least / 1e6:.2f} or more",
+        )
+    rules = [kept_rule(name) for name in kept_names(weights)]
+    for group, choice in zip(groups, chosen, strict=True):
+        pattern = "|".join(re.escape(name) for name in group.names)
+        rules.append(Rule(pattern, choice.method, "chosen by sensitivity under the budget"))
+    return Plan("auto", tuple(rules))
+
+
+def spend(hulls: Sequence[tuple[Choice, ...]], budget: int) -> list[Choice] | None:
+    """Greedy along the hulls, best gain a byte first; None where the cheapest choices exceed the budget.
+
+    A knapsack's greedy solution on convex hulls is off from the best by less than one step of one group.
+    """
+    level = [0] * len(hulls)
+    left = budget - sum(hull[0].bytes for hull in hulls)
+    if left < 0:
+        return None
+    steps = [(-gain(*hull[:2]), index) for index, hull in enumerate(hulls) if len(hull) > 1]
+    heapq.heapify(steps)
+    while steps:
+        _, index = heapq.heappop(steps)
+        hull, now = hulls[index], level[index]
+        cost = hull[now + 1].bytes - hull[now].bytes
+        if cost > left:
+            continue  # others may still fit
+        left -= cost
+        level[index] = now + 1
+        if now + 2 < len(hull):
+            heapq.heappush(steps, (-gain(hull[now + 1], hull[now + 2]), index))
+    return [hull[at] for hull, at in zip(hulls, level, strict=True)]
+
+
+def fused_matrices(weights: ModelWeights, losses: Mapping[str, Mapping[str, float]]) -> list[FusedMatrices]:
+    """What export stacks into one operator has one format."""
+    groups = []
+    for names in operator_names(weights.config):
+        missing = [name for name in names if name not in losses]
+        if missing:
+            raise QuantizeError(f"{missing[0]}: its formats were not measured", "measure this model")
+        methods = set.intersection(*(set(losses[name]) for name in names))
+        choices = tuple(
+            Choice(m, sum(matrix_bytes(weights, n, m) for n in names), sum(losses[n][m] for n in names))
+            for m in sorted(methods)
+        )
+        groups.append(FusedMatrices(tuple(names), choices))
+    if not weights.tied:
+        choices = tuple(Choice(m, matrix_bytes(weights, HEAD, m), loss) for m, loss in losses[HEAD].items())
+        groups.append(FusedMatrices((HEAD,), choices))
+    return groups
+
+
+def operator_names(config: dict) -> Iterable[list[str]]:
+    for layer in range(layer_count(config, "vision_config")):
+        q, k, v, out, fc1, fc2 = vision_block_names(layer)
+        yield from ([q, k, v], [out], [fc1], [fc2])
+    connector = next(name for name in linear_names(config) if "connector" in name)
+    yield [connector]
+    for layer in range(layer_count(config, "text_config")):
+        q, k, v, o, gate, up, down = text_block_names(layer)
+        yield from ([q, k, v], [o], [gate, up], [down])
+
+
+def kept_names(weights: ModelWeights) -> list[str]:
+    return [PATCH_EMBEDDING, *([HEAD] if weights.tied else [EMBED_TOKENS])]
+
+
+def kept_rule(name: str) -> Rule:
+    why = "reads raw pixels; few bytes" if name == PATCH_EMBEDDING else "a table of token vectors is int8 or float"
+    return Rule(re.escape(name), "int8", why)
+
+
+def matrix_bytes(weights: ModelWeights, name: str, method_name: str) -> int:
+    matrix, method = weights.linears[name], method_named(method_name)
+    shape = (matrix.out_features, matrix.in_features, matrix.bias is not None)
+    return stored_bytes(method.format, *shape, method.group, not method.symmetric) + ALIGNMENT_BYTES
+
+
+def fixed_bytes(weights: ModelWeights, planned: Sequence[str]) -> int:
+    """What no plan changes: norms, positions, the kept tables, the graphs' description."""
+    kept = sum(matrix_bytes(weights, name, "int8") for name in kept_names(weights))
+    return sum(value.nbytes for value in weights.tensors.values()) + kept + OPERATOR_BYTES * len(planned)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each format would do to each matrix: the loss it is expected to add, measured on the float model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edge_vlm.files import make_folder, write_json
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.calibration_pairs import Batches
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.formats import Method, method_named
+from offline_compress.quantize.rows import checked
+from offline_compress.quantize.solved_linear import grid_of
+from offline_compress.quantize.solvers import solve
+from offline_compress.saliency.sensitivity import Report, Sensitivity
+from offline_compress.saliency.statistics import InputStatistics
+
+CANDIDATES = ("ternary", "int2-g64", "int3-g64", "int4-g64", "int8")
+ROWS = 192  # of a matrix that are solved to measure it; rows do not depend on one another
+
+
+@dataclass(frozen=True)
+class FormatErrors:
+    """``losses[matrix][method]``: expected divergence, in nats a caption, of the model with that matrix alone in that
+    format; ``identity`` of model, pairs and candidates."""
+
+    losses: Mapping[str, Mapping[str, float]]
+    identity: Mapping[str, object]
+
+
+def measure_formats(
+    vlm: StreamedVlm,
+    batches: Batches,
+    work: Path,
+    candidates: Sequence[str] = CANDIDATES,
+    report: Report = lambda share, what: None,
+) -> FormatErrors:
+    """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there.
+
+    Raises QuantizeError naming a matrix that cannot be quantised, or inputs that are not finite.
+    """
+    methods = [method_named(name) for name in candidates]
+    sensitivity = Sensitivity(vlm, batches, work / "states")
+    identity = {"pairs": sensitivity.pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp()}
+    path = work / "format_errors.json"
+    kept = read_kept(path, identity)
+    if kept is not None:
+        return kept
+    make_folder(sensitivity.folder)
+    losses: dict[str, dict[str, float]] = {}
+
+    def see(name: str, statistics: InputStatistics) -> None:
+        weight = checked(vlm.float_parameter(f"{name}.weight").flatten(1).numpy(), name)
+        losses[name] = {
+            method.name: expected_loss(torch.from_numpy(weight), method, statistics, sensitivity.pairs.count)
+            for method in methods
+        }
+
+    try:
+        sensitivity.measure(see, report)
+    finally:
+        for file in sensitivity.folder.iterdir():
+            file.unlink()
+    errors = FormatErrors(losses, identity)
+    write_json(path, {"identity": identity, "losses": losses})
+    return errors
+
+
+def expected_loss(weight: torch.Tensor, method: Method, statistics: InputStatistics, pairs: int) -> float:
+    """``1/2 tr(D H D')`` of a pair, from evenly chosen rows of the weight (N, K) float64."""
+    rows = weight[torch.linspace(0, len(weight) - 1, min(ROWS, len(weight))).long()]
+    if method.bits >= 8:
+        result = method.quantise(rows.numpy(), statistics.name) if method.quantise else None
+        value = rows if result is None else torch.from_numpy(result.codes * result.scale[:, None].astype("float64"))
+    else:
+        solver = "rtn" if statistics.diagonal else "gptq"
+        value = solve(rows, grid_of(method), None if statistics.diagonal else statistics, solver).dequantised()
+    difference = rows - value
+    if statistics.diagonal:
+        total = (difference.square() * statistics.hessian).sum()
+    else:
+        total = ((difference @ statistics.hessian) * difference).sum()
+    return float(total) / 2 / pairs * len(weight) / len(rows)
+
+
+def read_kept(path: Path, identity: dict) -> FormatErrors | None:
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return FormatErrors(value["losses"], identity) if value["identity"] == identity else None
+    except (ValueError, KeyError) as error:
+        raise QuantizeError(f"{path}: damaged ({error})", "remove it") from error
