@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-vlm-compress compress``: a Hugging Face folder becomes a ternary, binary, int8 or float32 bundle."""
+"""``edge-vlm-compress compress``: a Hugging Face folder becomes a bundle, trained to recover or without training."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +12,17 @@ from rich.console import Console
 
 from edge_vlm.commands.numbers import count, not_negative, positive
 from edge_vlm.runtime.bundle import Bundle
-from offline_compress.evaluate.bundle_evaluation import evaluate_bundle
+from offline_compress.evaluate.bundle_evaluation import Sample, bundle_perplexity, evaluate_bundle
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
-from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.evaluate.perplexity import from_log_probabilities
-from offline_compress.export.weights import ModelWeights
-from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.report import MatrixReport, plan_table
-from offline_compress.train.calibration import calibrated
+from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.pairs.captioned_images import skipped_text
+from offline_compress.pairs.opening import open_pairs
+from offline_compress.quantize.plan_file import read_plan
+from offline_compress.quantize.report import plan_table, planned_rows
 from offline_compress.train.compression import (
     VARIANTS,
     Source,
@@ -29,27 +31,45 @@ from offline_compress.train.compression import (
     training_report,
     write_bundle,
 )
+from offline_compress.train.compression_data import CaptionedPhotos, CompressionData, RenderedScenes
 from offline_compress.train.progress import counted, open_console
 from offline_compress.train.qat import QatConfig, QatProgress
-from offline_compress.train.scene_batches import SceneData, scene_data
+from offline_compress.train.training_free import (
+    PRECISIONS,
+    TrainingFree,
+    compress_without_training,
+    require,
+    verdict,
+)
 
 HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
-STEPS = {"ternary": 1000, "binary": 600, "int8": 0, "original": 0}
+STEPS = {"ternary": 1000, "binary": 600}  # of training where nothing else is asked for
+JUDGED = 64  # held-out images on which the float model is measured too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")
-    parser.add_argument("--method", choices=list(VARIANTS), default="ternary", help="default: %(default)s")
+    parser.add_argument(
+        "--method", choices=[*(name for name in VARIANTS if name != "mixed"), "auto"], default="ternary",
+        help="auto: every matrix its own format, the best for --budget-mb (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
+    parser.add_argument("--plan", type=Path, metavar="YAML", help="rules of your own instead of the method's")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
-    parser.add_argument("--steps", type=not_negative, help="training steps; 0: round only (default: by method)")
+    parser.add_argument("--images", type=Path, metavar="PATH", help="your images with captions: see docs/compress.md")
+    parser.add_argument("--steps", type=not_negative, help="training steps; 0: no training (default: by method)")
     parser.add_argument(
-        "--solver", choices=["rtn", "gptq", "descent", "gptaq"], default="rtn",
-        help="without training (--steps 0): round to nearest, or solve against calibration pairs from --data-cache",
+        "--solver", choices=["rtn", "gptq", "descent", "gptaq"],
+        help="without training: round, or solve against calibration pairs (default: gptq where there are any)",
     )  # fmt: skip
     parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")
     parser.add_argument("--pairs", type=count, default=128, help="calibration pairs of a solver (default: %(default)s)")
+    parser.add_argument(
+        "--precision", choices=["auto", *PRECISIONS], default="auto",
+        help="of the passes without training (default: bfloat16 for large models where the processor has it)",
+    )  # fmt: skip
     parser.add_argument("--batch", type=count, default=32, help="images in a training step (default: %(default)s)")
     parser.add_argument(
         "--seed", type=not_negative, default=0, help="of the training data's order (default: %(default)s)"
@@ -70,96 +90,111 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = open_console()
-    source = Source.read(args.folder, args.method)
-    weights, rows = source.initial()
-    console.print(plan_table(rows, f"{args.folder.name}: {args.method}"))
-    if args.plan_only:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    check_options(args)
+    plan = None if args.plan is None else read_plan(args.plan)
+    source = Source.read(args.folder, variant_of(args), plan)
+    data = None if args.data_cache is None and args.images is None else open_data(args, console)
+    steps = default_steps(args) if args.steps is None else args.steps
+    solver = args.solver or ("gptq" if data is not None and steps == 0 and source.has_low_bits else "rtn")
+    if args.plan_only and args.method != "auto":
+        rows = planned_rows(source.weights, source.table)
+        console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
         return 0
-    steps = STEPS[args.method] if args.steps is None else args.steps
     training = None
-    if args.solver != "rtn":
+    if solver != "rtn" or args.method == "auto":
         require(steps == 0, "a solver works without training", "give --steps 0, or leave out --solver")
-        require(args.data_cache is not None, f"{args.solver} needs calibration pairs", "give --data-cache DIR")
-        weights, rows = calibrate(args, source, console)
-        console.print(plan_table(rows, f"{args.folder.name}: {args.method}, {args.solver}"))
-        options = {"solver": args.solver, "saliency": not args.no_saliency, "pairs": args.pairs, "seed": args.seed}
-        training = {"method": "calibration", "options": options, "curve": []}
-    if steps > 0:
-        require(
-            args.data_cache is not None, "training needs data",
-            "give --data-cache DIR, or --steps 0 to round without training",
+        require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
+        config = TrainingFree(
+            solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, precision=args.precision
+        )
+        source, weights, rows, training = compress_without_training(
+            source, None, data.calibration, config, work_folder(args),
+            args.resume == "auto", console,
         )  # fmt: skip
+        training["options"]["seed"] = args.seed
+    else:
+        weights, rows = source.initial()
+        console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
+    if steps > 0:
+        require(data is not None, "training needs data",
+                "give --images PATH or --data-cache DIR, or --steps 0 to round without training")  # fmt: skip
         config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
-        weights, rows, curve = train(args, source, config, console)
+        weights, rows, curve = train(args, source, config, data, console)
         console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
         training = training_report(config, curve)
     name = args.name or args.folder.resolve().name
     write_bundle(source, weights, args.out, name, report_of(source, rows, training, None))
     if args.heldout > 0:
-        heldout = evaluate(args, console)  # through the graphs just written, then sealed into the report
+        heldout = evaluate(
+            args, source, data or RenderedScenes(args.folder, None, args.seed), console
+        )  # through the graphs just written, then sealed into the report
         write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout))
     info = Bundle.load(args.out, verify=False).info
     console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
     return 0
 
 
-def require(fulfilled: bool, what: str, remedy: str) -> None:
-    if not fulfilled:
-        raise QuantizeError(what, remedy)
+def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
+    if args.images is None:
+        return RenderedScenes(args.folder, args.data_cache, args.seed)
+    require(args.data_cache is None, "--images and --data-cache both name the data", "give one of them")
+    data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout)
+    if data.skipped:
+        console.print(f"{args.images}: {skipped_text(data.skipped)}", highlight=False)
+    return data
 
 
-def calibrate(args: argparse.Namespace, source: Source, console: Console) -> tuple[ModelWeights, list[MatrixReport]]:
-    """Training-free, against ``--pairs`` cached scenes. Raises SourceError where there are none."""
-    require(args.pairs > 0, f"{args.pairs} calibration pairs", "give --pairs 1 or more")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    size = min(args.batch, args.pairs)
-    data = scene_data(args.folder, args.data_cache, size, args.seed)
-    batches = [data.batches.batch(step) for step in range(-(-args.pairs // size))]
-    work = work_folder(args) / "blocks"
-    with counted(f"{args.method}, {args.solver}: %", 100, console) as advance:
-        return calibrated(
-            source, batches, args.solver, not args.no_saliency,
-            lambda share, what: advance(round(100 * share), what), work, args.resume == "auto",
-        )  # fmt: skip
+def check_options(args: argparse.Namespace) -> None:
+    automatic = args.method == "auto"
+    require(automatic == (args.budget_mb is not None), "--method auto and --budget-mb belong together", "give both")
+    require(not (automatic and args.plan), "--plan and --method auto both decide the plan", "give one of them")
+    require(not (automatic and args.plan_only), "an automatic plan is measured", "leave out --plan-only")
+
+
+def variant_of(args: argparse.Namespace) -> str:
+    return "mixed" if args.method == "auto" or args.plan is not None else args.method
+
+
+def default_steps(args: argparse.Namespace) -> int:
+    return STEPS.get(variant_of(args), 0) if args.solver in (None, "rtn") else 0
 
 
 def work_folder(args: argparse.Namespace) -> Path:
     return args.work or args.out.with_name(f"{args.out.name}.work")
 
 
-def train(args: argparse.Namespace, source: Source, config: QatConfig, console: Console):
-    """QAT on the cached training scenes. Raises SourceError where there are none."""
+def train(args: argparse.Namespace, source: Source, config: QatConfig, data: CompressionData, console: Console):
+    """QAT on the training data, up to the last step or on from its checkpoint."""
     torch.manual_seed(args.seed)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    data = scene_data(args.folder, args.data_cache, args.batch, args.seed)
-    work = work_folder(args)
     with counted(f"{args.method}: step", config.steps, console) as advance:
         return train_quantised(
             source,
-            data.batches,
+            data.training(args.batch),
             config,
-            work,
+            work_folder(args),
             args.resume == "auto",
             lambda progress: advance(progress.step, losses_text(progress)),
-            watcher(args.watch, data, console),
+            watcher(data.heldout(args.watch), data, console),
         )
 
 
-def watcher(count: int, data: SceneData, console: Console) -> Callable[[torch.nn.Module], None] | None:
-    """Prints how the quantised model captions ``count`` held-out scenes; None for none."""
-    if count <= 0:
+def watcher(
+    samples: Sequence[Sample], data: CompressionData, console: Console
+) -> Callable[[torch.nn.Module], None] | None:
+    """Prints how the quantised model captions held-out images; None for none."""
+    if not samples:
         return None
-    samples = heldout_samples(count)
-    images, firsts = [sample.image_rgb for sample in samples], [sample.references[0] for sample in samples]
+    images = [data.image.square(sample.image_rgb) for sample in samples]
+    firsts = [sample.references[0] for sample in samples]
 
     def watch(model: torch.nn.Module) -> None:
         captions = greedy_captions(model, data.tokenizer, data.prompt, images)
         cider = caption_metrics(captions, [sample.references for sample in samples], meteor=False)["cider"]
         scores = answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts)
         console.print(
-            f"{count} held-out scenes: CIDEr {cider:.3f}, perplexity {from_log_probabilities(scores):.4f}",
+            f"{len(samples)} held-out images: CIDEr {cider:.3f}, perplexity {from_log_probabilities(scores):.4f}",
             highlight=False,
         )
 
@@ -170,12 +205,21 @@ def losses_text(progress: QatProgress) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
 
 
-def evaluate(args: argparse.Namespace, console: Console) -> dict:
-    """Captions, perplexity, memory and speed of the bundle on scenes of combinations that were never trained on."""
-    samples = heldout_samples(args.heldout)
-    with counted("held-out scenes", len(samples), console) as advance:
+def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, console: Console) -> dict:
+    """Captions, perplexity, memory and speed of the bundle on images that it was not made with; warns where the
+    compressed model has lost its words."""
+    samples = data.heldout(args.heldout)
+    with counted("held-out images", len(samples), console) as advance:
         result = evaluate_bundle(args.out, samples, caption_scores, advance)
     values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}
     shown = ", ".join(f"{key} {value:.3f}" for key, value in result.metrics.items())
     console.print(f"held-out, through .tflite: perplexity {result.perplexity:.3f}, {shown}")
-    return values
+    if not source.has_low_bits:
+        return values
+    few = samples[:JUDGED]
+    before = streamed_perplexity(StreamedVlm.open(args.folder), sample_batches(args.folder, few))
+    after = result.perplexity if len(few) == len(samples) else bundle_perplexity(args.out, few)
+    warning = verdict(after, before, args.method)
+    if warning:
+        console.print(warning, highlight=False)
+    return {**values, "judged": {"samples": len(few), "perplexity": after, "float_perplexity": before}}

@@ -91,6 +91,15 @@ def caption_and_score(
     return captions, from_log_probabilities(scores)
 
 
+def bundle_perplexity(path: Path | str, samples: Iterable[Sample]) -> float:
+    """Of the first references, without captioning."""
+    bundle = Bundle.load(path, verify=False)
+    encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
+    return from_log_probabilities(
+        decoder.score(encode_image(encoder, sample.image_rgb)[0], sample.references[0]) for sample in samples
+    )
+
+
 def encode_image(encoder: VisionEncoder, image_rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """Features of a whole image, computed anew, and the milliseconds of preprocessing and encoding."""
     start = time.perf_counter()

@@ -32,7 +32,7 @@ from offline_compress.export.text_graph import add_text_signatures
 from offline_compress.export.vision_graph import add_vision_signatures
 from offline_compress.export.weights import ModelWeights
 
-VARIANTS = ("original", "ternary", "binary", "int8", "mixed")
+VARIANTS = ("original", "ternary", "binary", "int8", "int4", "int3", "int2", "mixed")
 DEFAULT_CONTEXT = 1024  # positions; the KV cache of a long-context model would fill a small board
 SMALL_CACHES = 16_000_000  # bytes of K and V in float32 that every board has
 

@@ -19,11 +19,11 @@ from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import Block, Grids, SolveConfig, quantise_block
 from offline_compress.quantize.block_work import BlockWork, States
 from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
+from offline_compress.quantize.cost import Cost, estimate
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.solved_linear import SolvedLinear
 
 HALVES = (VISION_BLOCKS, TEXT_BLOCKS)
-CODE_BYTES = 1.2  # of one weight in the work folder: int8 codes and scales
 Report = Callable[[float, str], None]
 
 
@@ -48,7 +48,10 @@ class BlockwiseRun:
         check_names(grids, self.settings)
         vlm.quantised = quantised or {}
         self.work = BlockWork(work, self.identity(), resume)
-        self.work.require_space(self.disk_bytes())
+        self.work.require_space(self.cost().disk_bytes)
+
+    def cost(self) -> Cost:
+        return estimate(self.pairs, self.grids, self.config)
 
     def run(self, report: Report = lambda share, what: None) -> dict[str, SolvedLinear]:
         """By module name. ``report`` is told the share of the work that is done, by its cost, and what is done next.
@@ -88,13 +91,6 @@ class BlockwiseRun:
             with self.vlm.loaded(name), torch.no_grad():
                 block = Block(self.vlm, blocks, name, self.pairs.valid(blocks))
                 self.work.save(folder, quantise_block(block, before, after, self.grids, self.config))
-
-    def disk_bytes(self) -> int:
-        """Two stages' states, each twice, and all codes."""
-        states = max(torch.Size(self.pairs.states_shape(name)).numel() for name in ("image", "text"))
-        shapes = self.vlm.family.parameter_shapes(self.settings, True)
-        codes = sum(torch.Size(shapes[f"{name}.weight"]).numel() for name in self.grids)
-        return int(4 * states * self.vlm.dtype.itemsize + CODE_BYTES * codes)
 
     def identity(self) -> dict:
         """What must be equal for a run to be gone on with."""

@@ -44,9 +44,16 @@ class HiddenStates:
 
     def write(self, first: int, values: torch.Tensor) -> None:
         """From pair ``first`` on; 0 begins the file anew. Raises OutputError where the disk is full."""
+        with reporting(self.path):
+            if first == 0:
+                self.path.write_bytes(b"")
+        self.overwrite(first, values)
+
+    def overwrite(self, first: int, values: torch.Tensor) -> None:
+        """In a file that may be whole already."""
         raw = values.detach().to(self.dtype).contiguous()
         raw = raw.view(torch.int16) if self.dtype == torch.bfloat16 else raw
-        with reporting(self.path), open(self.path, "r+b" if first else "wb") as file:
+        with reporting(self.path), open(self.path, "r+b") as file:
             file.seek(first * self.shape[1] * self.shape[2] * self.dtype.itemsize)
             file.write(raw.numpy().data)
 

@@ -45,10 +45,12 @@ class PlannedMatrix:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered rules; the first that matches a module decides."""
+    """Ordered rules; the first that matches a module decides. ``exclusive``: no two may match the same, but for a last
+    rule ``.*``, which takes what is left."""
 
     name: str
     rules: tuple[Rule, ...]
+    exclusive: bool = False
 
     def resolve(self, names: Iterable[str]) -> tuple[PlannedMatrix, ...]:
         """The table, in the order of ``names`` (module names of every matrix of the model).
@@ -60,9 +62,12 @@ class Plan:
             check_rule(rule)
         table, used = [], set()
         for name in names:
-            index = next((i for i, rule in enumerate(self.rules) if rule.matches(name)), None)
-            if index is None:
+            matching = [i for i, rule in enumerate(self.rules) if rule.matches(name)]
+            if not matching:
                 raise QuantizeError(f"plan {self.name}: no rule for {name}", "add a rule that matches this module")
+            if self.exclusive:
+                self.refuse_overlap(name, matching)
+            index = matching[0]
             used.add(index)
             rule = self.rules[index]
             table.append(PlannedMatrix(name, method_named(rule.method), rule.why))
@@ -70,6 +75,14 @@ class Plan:
             if index not in used:
                 self.refuse_idle(rule, [line.name for line in table])
         return tuple(table)
+
+    def refuse_overlap(self, name: str, matching: list[int]) -> None:
+        patterns = [self.rules[i].pattern for i in matching if self.rules[i].pattern != ".*"]
+        if len(patterns) > 1:
+            raise QuantizeError(
+                f"plan {self.name}: rules {patterns[0]!r} and {patterns[1]!r} overlap: both match {name}",
+                "narrow one of them",
+            )
 
     def refuse_idle(self, rule: Rule, names: list[str]) -> None:
         hidden = [name for name in names if rule.matches(name)]
@@ -98,8 +111,12 @@ def default_plan(config: dict, method: str, tied: bool = True) -> Plan:
     ``config`` is the Hugging Face config.json. ``float32`` leaves the whole model as it is. Norms, biases and
     the position embedding are no matrices of a plan: they stay float.
     """
-    if method_named(method).name not in LOW_BIT:
+    if method_named(method).bits >= 8:
         return Plan(method, (Rule(".*", method, "all of the model"),))
+    if method not in LOW_BIT:
+        kept = [PATCH_EMBEDDING, CONNECTOR, HEAD, *([] if tied else [EMBED_TOKENS])]
+        rules = [Rule(re.escape(name), "int8", "few bytes, or a table of token vectors") for name in kept]
+        return Plan(method, (*rules, Rule(r".*\.layers\..*", method, "all blocks")))
     kept = [Rule(re.escape(PATCH_EMBEDDING), "int8", "reads raw pixels; few bytes")]
     for half, part in ((f"{VISION}.encoder", "vision_config"), (TEXT, "text_config")):
         kept += edge_block_rules(half, layer_count(config, part))

@@ -22,21 +22,23 @@ class MatrixReport:
     ``final_error`` the same after training the codes (None before), which may grow: QAT moves away from W.
 
     Of matrices solved against calibration pairs also ``output_error``, the same of what they give, tokens weighted by
-    their saliency, and ``saliency_share``, what the most salient tenth of the tokens holds of it (.1: all alike)."""
+    their saliency, and ``saliency_share``, what the most salient tenth of the tokens holds of it (.1: all alike);
+    of an automatic plan ``expected_loss``, the divergence expected of the matrix alone, in nats a caption."""
 
     name: str
     method: str
     bits: int
     out_features: int
     in_features: int
-    relative_error: float
+    relative_error: float | None
     bytes: int
     float_bytes: int
-    zero_fraction: float
+    zero_fraction: float | None
     why: str
     final_error: float | None = None
     output_error: float | None = None
     saliency_share: float | None = None
+    expected_loss: float | None = None
 
 
 def quantise_weights(
@@ -57,6 +59,21 @@ def quantise_weights(
         )
         rows.append(matrix_report(line, source, quantised[line.name], 0.0 if result is None else result.relative_error))
     return quantised, rows
+
+
+def planned_rows(weights: ModelWeights, table: Sequence[PlannedMatrix]) -> list[MatrixReport]:
+    """What the plan will cost in bytes, before anything is quantised."""
+    rows = []
+    for line in table:
+        source = weights.linears[line.name]
+        shape = (source.out_features, source.in_features, source.bias is not None)
+        size = stored_bytes(line.method.format, *shape, line.method.group, not line.method.symmetric)
+        float_size = stored_bytes(WeightFormat.FLOAT32, *shape)
+        method = line.method
+        rows.append(
+            MatrixReport(line.name, method.name, method.bits, *shape[:2], None, size, float_size, None, line.why)
+        )
+    return rows
 
 
 def quantise_matrix(weight: np.ndarray, line: PlannedMatrix) -> QuantisedRows | None:
@@ -108,12 +125,19 @@ def plan_table(rows: Sequence[MatrixReport], title: str) -> Table:
     ):
         table.add_column(header, foot, justify=align)
     for name, group in grouped(rows):
-        errors = [row.relative_error if row.final_error is None else row.final_error for row in group]
-        span = f"{min(errors):.4f}" if min(errors) == max(errors) else f"{min(errors):.4f} - {max(errors):.4f}"
+        span = span_text([row.relative_error if row.final_error is None else row.final_error for row in group])
         size, float_size = sum(row.bytes for row in group) / 1000, sum(row.float_bytes for row in group) / 1000
         first = group[0]
         table.add_row(name, first.method, str(first.bits), span, f"{size:.1f}", f"{float_size:.1f}", first.why)
     return table
+
+
+def span_text(errors: Sequence[float | None]) -> str:
+    known = [error for error in errors if error is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    return f"{low:.4f}" if low == high else f"{low:.4f} - {high:.4f}"
 
 
 def grouped(rows: Sequence[MatrixReport]) -> list[tuple[str, list[MatrixReport]]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The low-bit matrices of a plan solved against calibration pairs, without training, as weights for export."""
+"""Plans and weights made with calibration pairs, without training: low-bit matrices solved, as export takes them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,48 @@ from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import SolveConfig
 from offline_compress.quantize.blockwise import HALVES, BlockwiseRun
+from offline_compress.quantize.budget import plan_under_budget
+from offline_compress.quantize.cost import Cost
 from offline_compress.quantize.errors import QuantizeError
+from offline_compress.quantize.format_errors import measure_formats
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
 from offline_compress.quantize.solved_linear import SolvedLinear, grid_of
 from offline_compress.train.compression import Source
+from offline_compress.train.qat import BatchSource
+
+
+class CalibrationBatches(Sequence):
+    """The batches of a source that hold ``pairs`` pairs, each made when it is asked for."""
+
+    def __init__(self, source: BatchSource, pairs: int, size: int) -> None:
+        self.source, self.count = source, -(-pairs // size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Mapping[str, torch.Tensor]:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.source.batch(index)
+
+
+def automatic_plan(
+    source: Source,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    budget: int,
+    work: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    report: Callable[[float, str], None] = lambda share, what: None,
+) -> tuple[Source, Mapping[str, Mapping[str, float]]]:
+    """``source`` with the plan that is best for ``budget`` bytes of both graphs, and what each format was expected to
+    cost (`FormatErrors.losses`). Raises QuantizeError where no plan fits."""
+    if work is None:
+        with TemporaryDirectory(prefix="edge_vlm_plan_") as folder:
+            return automatic_plan(source, batches, budget, Path(folder), dtype, report)
+    errors = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report)
+    plan = plan_under_budget(source.weights, errors.losses, budget)
+    return source.with_plan(plan), errors.losses
 
 
 def calibrated(
@@ -31,10 +68,12 @@ def calibrated(
     work: Path | None = None,
     resume: bool = True,
     dtype: torch.dtype = torch.float32,
+    announce: Callable[[Cost], None] = lambda cost: None,
 ) -> tuple[ModelWeights, list[MatrixReport]]:
     """Matrices of the blocks below 8 bits by ``solver``, all others rounded to the nearest.
 
-    ``work``: a folder that keeps finished blocks; None: nothing is kept. ``report`` as in `BlockwiseRun.run`.
+    ``work``: a folder that keeps finished blocks; None: nothing is kept. ``report`` as in `BlockwiseRun.run`;
+    ``announce`` is told the cost before anything is computed.
     Raises QuantizeError for a plan without such matrices, or a calibration set that cannot be used.
     """
     grids = {line.name: grid_of(line.method) for line in source.table if is_solved(line)}
@@ -42,13 +81,14 @@ def calibrated(
         raise QuantizeError(f"{source.variant}: nothing to calibrate", "calibration is for plans below 8 bits")
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_blocks_") as folder:
-            weights, rows = calibrated(source, batches, solver, saliency, report, Path(folder), False, dtype)
+            weights, rows = calibrated(source, batches, solver, saliency, report, Path(folder), False, dtype, announce)
             return held_in_memory(weights), rows
     rest = {line.name: rounded_linear(source, line) for line in source.table if not is_solved(line)}
     quantised = {name: weights for name, weights in rest.items() if weights is not source.weights.linears[name]}
     run = BlockwiseRun(
         StreamedVlm.open(source.folder, dtype), batches, grids, SolveConfig(solver, saliency), work, resume, quantised
     )
+    announce(run.cost())
     solved = run.run(report)
     linears = {**quantised, **{name: matrix.weights for name, matrix in solved.items()}}
     weights = source.weights.with_linears(linears)

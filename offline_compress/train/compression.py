@@ -7,7 +7,7 @@ import copy
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,10 @@ from offline_compress.quantize.replace import quantise_model, to_model_weights
 from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
 from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
 
-VARIANTS = {"original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8"}  # variant: method
+VARIANTS = {  # variant: method of most matrices
+    "original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8",
+    "int4": "int4-g64", "int3": "int3-g64", "int2": "int2-g64", "mixed": "int8",
+}  # fmt: skip
 CHECKPOINT, CURVE = "qat.pt", "curve.jsonl"
 
 
@@ -45,6 +48,16 @@ class Source:
         plan = plan or default_plan(weights.config, VARIANTS[variant], weights.tied)
         table = plan.resolve(linear_names(weights.config, weights.tied))
         return Source(Path(folder), variant, weights, plan, table)
+
+    def with_plan(self, plan: Plan) -> Source:
+        """The same model under another plan. Raises QuantizeError for a plan that does not fit."""
+        table = plan.resolve(linear_names(self.weights.config, self.weights.tied))
+        return replace(self, plan=plan, table=table)
+
+    @property
+    def has_low_bits(self) -> bool:
+        """Whether calibration could improve on rounding."""
+        return any(line.method.bits < 8 for line in self.table)
 
     def initial(self) -> tuple[ModelWeights, list[MatrixReport]]:
         """Rounded without training, with the report of every matrix."""

@@ -14,6 +14,7 @@ from tiny_model import write_hf_folder  # noqa: E402
 from edge_vlm.errors import EdgeVlmError  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress.commands import compress  # noqa: E402
+from offline_compress.train import compression_data  # noqa: E402
 
 
 class RandomPairs:
@@ -46,7 +47,7 @@ def pairs(monkeypatch):
         made.append(RandomPairs(size))
         return SimpleNamespace(batches=made[-1])
 
-    monkeypatch.setattr(compress, "scene_data", scene_data)
+    monkeypatch.setattr(compression_data, "scene_data", scene_data)
     return made
 
 
@@ -68,7 +69,10 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
     for name in ("vision.tflite", "text.tflite"):
         graph = (tmp_path / "a" / name).read_bytes()
         assert graph == (tmp_path / "b" / name).read_bytes() != (tmp_path / "rtn" / name).read_bytes()
-    assert solved.report()["training"]["options"] == {"solver": "gptq", "saliency": True, "pairs": 20, "seed": 0}
+    wanted = {"solver": "gptq", "saliency": True, "pairs": 20, "seed": 0, "precision": "float32"}
+    options = solved.report()["training"]["options"]
+    assert {name: options[name] for name in wanted} == wanted
+    assert {row["saliency_share"] is None for row in solved.report()["layers"] if row["bits"] < 8} == {False}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model is compressed with: calibration pairs, training batches and held-out samples, of whichever source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from edge_vlm.errors import SourceError
+from offline_compress.evaluate.bundle_evaluation import Sample
+from offline_compress.evaluate.heldout import heldout_samples
+from offline_compress.export.checkpoint import read_config
+from offline_compress.models.loading import ImageSettings, read_image_settings
+from offline_compress.pairs.batches import PairBatches, pair_batches
+from offline_compress.pairs.captioned_images import CaptionedImages
+from offline_compress.train.calibration import CalibrationBatches
+from offline_compress.train.qat import BatchSource
+from offline_compress.train.scene_batches import scene_data
+
+CALIBRATION_BATCH = 8
+HELDOUT_SHARE = 0.2  # of a user's images at most
+Calibration = Sequence[Mapping[str, torch.Tensor]]
+
+
+class CompressionData(Protocol):
+    image: ImageSettings
+    tokenizer: object
+    prompt: object
+
+    def calibration(self, pairs: int) -> Calibration:
+        """Batches of that many pairs. Raises SourceError where there are fewer."""
+
+    def training(self, size: int) -> BatchSource:
+        """Batches of ``size`` for training."""
+
+    def heldout(self, count: int) -> list[Sample]:
+        """At most that many samples that calibration and training never see."""
+
+
+class RenderedScenes:
+    """The demo model's scenes, rendered by train-demo; held-out ones are rendered on the spot."""
+
+    def __init__(self, folder: Path, cache: Path | None, seed: int) -> None:
+        self.folder, self.cache, self.seed = folder, cache, seed
+        self.image = read_image_settings(folder, read_config(folder))
+
+    @property
+    def tokenizer(self):
+        return self.data(1).tokenizer
+
+    @property
+    def prompt(self):
+        return self.data(1).prompt
+
+    def data(self, size: int):
+        return scene_data(self.folder, self.cache, size, self.seed)
+
+    def calibration(self, pairs: int) -> Calibration:
+        size = min(CALIBRATION_BATCH, pairs)
+        return CalibrationBatches(self.training(size), pairs, size)
+
+    def training(self, size: int) -> BatchSource:
+        return self.data(size).batches
+
+    def heldout(self, count: int) -> list[Sample]:
+        return heldout_samples(count)
+
+
+class CaptionedPhotos:
+    """A user's images with captions: the last ones are held out, at most a fifth of them."""
+
+    def __init__(self, folder: Path, pairs: CaptionedImages, seed: int, heldout: int) -> None:
+        """Raises SourceError where no image can be used, CheckpointError for a folder that is no model."""
+        self.folder, self.seed, self.pairs = folder, seed, pairs
+        self.image = read_image_settings(folder, read_config(folder))
+        self.good, self.skipped = pairs.decodable()
+        kept = min(heldout, int(HELDOUT_SHARE * len(self.good)))
+        self.known, self.unseen = self.good[: len(self.good) - kept], self.good[len(self.good) - kept :]
+        first = self.batches(1)
+        self.tokenizer, self.prompt = first.tokenizer, first.prompt
+
+    def batches(self, size: int, most: int | None = None, augment: bool = False) -> PairBatches:
+        names = tuple(self.pairs.names[i] for i in self.known)
+        captions = tuple(self.pairs.captions[i] for i in self.known)
+        known = replace(self.pairs, names=names, captions=captions, skipped={})
+        return pair_batches(self.folder, known, size, self.seed, most=most, augment=augment)
+
+    def calibration(self, pairs: int) -> Calibration:
+        if len(self.known) < pairs:
+            raise SourceError(
+                f"{self.pairs.source}: {len(self.known)} usable pairs beside the held-out ones, {pairs} wanted",
+                f"give --pairs {len(self.known)}, or more images",
+            )
+        size = next(n for n in range(min(CALIBRATION_BATCH, pairs), 0, -1) if pairs % n == 0)
+        return CalibrationBatches(self.batches(size, pairs), pairs, size)
+
+    def training(self, size: int) -> BatchSource:
+        return self.batches(size, augment=True)
+
+    def heldout(self, count: int) -> list[Sample]:
+        return [Sample(self.pairs.image(i), self.pairs.captions[i]) for i in self.unseen[:count]]
