@@ -22,8 +22,8 @@ from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule
 
-ALIGNMENT_BYTES = 256  # of a matrix' constants in the file, at most
-OPERATOR_BYTES = 3000  # of the graphs' description, a matrix
+ALIGNMENT_BYTES = 192  # of a matrix' constants in the file
+OPERATOR_BYTES = 640  # of the graphs' description, a matrix
 
 
 @dataclass(frozen=True)

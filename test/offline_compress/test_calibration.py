@@ -60,8 +60,8 @@ def run(folder, out, *words):
 
 @pytest.mark.parametrize("method", ["ternary", "binary"])
 def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, tmp_path, pairs, method):
-    assert run(hf_folder, tmp_path / "rtn", "--method", method, "--steps", 0) == 0
-    words = ("--method", method, "--steps", 0, "--solver", "gptq", "--pairs", 20, "--batch", 8)
+    assert run(hf_folder, tmp_path / "rtn", "--method", method, "--steps", 0, "--solver", "rtn") == 0
+    words = ("--method", method, "--steps", 0, "--solver", "gptq", "--pairs", 20)
     assert run(hf_folder, tmp_path / "a", *words) == run(hf_folder, tmp_path / "b", *words) == 0
     assert pairs[0].size == 8 and pairs[0].steps == [0, 1, 2]
     plain, solved = Bundle.load(tmp_path / "rtn"), Bundle.load(tmp_path / "a")
