@@ -46,7 +46,10 @@ setup(
     name="edge_vlm",
     version="0.1.0",
     packages=find_packages(str(ROOT), include=["custom_ops*", "edge_vlm*", "offline_compress*"]),
-    package_data={"custom_ops": ["lib/*.so", "src/*/*.h", "src/*/*.cc", "src/*/*.cpp"]},
+    package_data={
+        "custom_ops": ["lib/*.so", "src/*/*.h", "src/*/*.cc", "src/*/*.cpp"],
+        "offline_compress": ["recipe/defaults/*.yaml"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/edge_vlm"]),
         ("share/edge_vlm", ["package.xml"]),

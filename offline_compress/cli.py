@@ -16,6 +16,8 @@ COMMANDS = {
     "train-demo": ("train_demo", "render scenes and train the demo model on them"),
     "train-photos": ("train_photos", "train a captioner on photographs in the Flickr8k layout"),
     "compress": ("compress", "quantise a Hugging Face folder, train it to recover, write the bundle"),
+    "run": ("run", "a recipe: compress, specialise, eliminate redundancy, one after the other"),
+    "gather": ("gather", "a user's images or recordings as captioned images, to compress with"),
     "export": ("export", "write a bundle of a model without training"),
     "evaluate": ("evaluate", "perplexity and caption metrics of bundles and models on your images"),
     "compare": ("compare", "several bundles side by side: memory, tokens/s, perplexity, captions"),

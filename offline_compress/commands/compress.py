@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: every matrix its own format, the best for --budget-mb (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
+    parser.add_argument("--bits", type=positive, help="with --method auto: bits a weight instead of a size")
     parser.add_argument("--plan", type=Path, metavar="YAML", help="rules of your own instead of the method's")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
@@ -97,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     source = Source.read(args.folder, variant_of(args), plan)
     data = None if args.data_cache is None and args.images is None else open_data(args, console)
     steps = default_steps(args) if args.steps is None else args.steps
-    solver = args.solver or ("gptq" if data is not None and steps == 0 and source.has_low_bits else "rtn")
+    solves = steps == 0 and data is not None and (args.method == "auto" or source.has_low_bits)
+    solver = args.solver or ("gptq" if solves else "rtn")
     if args.plan_only and args.method != "auto":
         rows = planned_rows(source.weights, source.table)
         console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         require(steps == 0, "a solver works without training", "give --steps 0, or leave out --solver")
         require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
         config = TrainingFree(
-            solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, precision=args.precision
+            solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
         source, weights, rows, training = compress_without_training(
             source, None, data.calibration, config, work_folder(args),
@@ -147,8 +149,10 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    automatic = args.method == "auto"
-    require(automatic == (args.budget_mb is not None), "--method auto and --budget-mb belong together", "give both")
+    automatic, sizes = args.method == "auto", [s for s in (args.budget_mb, args.bits) if s is not None]
+    require(
+        len(sizes) == int(automatic), "--method auto goes with --budget-mb or --bits", "give it with one of the two"
+    )
     require(not (automatic and args.plan), "--plan and --method auto both decide the plan", "give one of them")
     require(not (automatic and args.plan_only), "an automatic plan is measured", "leave out --plan-only")
 
@@ -214,7 +218,7 @@ def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, co
     values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}
     shown = ", ".join(f"{key} {value:.3f}" for key, value in result.metrics.items())
     console.print(f"held-out, through .tflite: perplexity {result.perplexity:.3f}, {shown}")
-    if not source.has_low_bits:
+    if not source.has_low_bits:  # nothing that could have lost its words
         return values
     few = samples[:JUDGED]
     before = streamed_perplexity(StreamedVlm.open(args.folder), sample_batches(args.folder, few))

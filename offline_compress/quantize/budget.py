@@ -80,6 +80,14 @@ def plan_under_budget(weights: ModelWeights, losses: Mapping[str, Mapping[str, f
     return Plan("auto", tuple(rules))
 
 
+def budget_of_bits(weights: ModelWeights, bits: float) -> int:
+    """Bytes of both graphs where the matrices that a plan chooses for have so many bits a weight, scales included."""
+    names = [name for names in operator_names(weights.config) for name in names]
+    names += [] if weights.tied else [HEAD]
+    count = sum(weights.linears[name].out_features * weights.linears[name].in_features for name in names)
+    return fixed_bytes(weights, names) + round(count * bits / 8)
+
+
 def spend(hulls: Sequence[tuple[Choice, ...]], budget: int) -> list[Choice] | None:
     """Greedy along the hulls, best gain a byte first; None where the cheapest choices exceed the budget.
 

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from offline_compress.export.weights import ModelWeights
+from offline_compress.quantize.budget import budget_of_bits
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan
 from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows
@@ -25,7 +26,7 @@ BABBLES = 1.25  # times the float model's perplexity
 
 @dataclass(frozen=True)
 class TrainingFree:
-    """``budget_mb``: of both graphs; with it the plan is found, else it is ``plan`` or the variant's own.
+    """``budget_mb`` of both graphs, or ``bits`` a weight: with one of them the plan is found, else it is given.
 
     ``plan_pairs``: calibration pairs that the sensitivities of an automatic plan are measured on.
     """
@@ -35,6 +36,7 @@ class TrainingFree:
     pairs: int = 128
     plan_pairs: int = 32
     budget_mb: float | None = None
+    bits: float | None = None
     precision: str = "auto"
 
     def dtype(self, parameters: int) -> torch.dtype:
@@ -68,10 +70,12 @@ def compress_without_training(
     name = source.folder.resolve().name
     dtype = config.dtype(sum(w.out_features * w.in_features for w in source.weights.linears.values()))
     losses: Mapping[str, Mapping[str, float]] = {}
-    if config.budget_mb is not None:
+    if config.budget_mb is not None or config.bits is not None:
+        by_bits = config.budget_mb is None
+        budget = budget_of_bits(source.weights, config.bits) if by_bits else round(1e6 * config.budget_mb)
         with counted(f"{name}: sensitivities, %", 100, console) as advance:
             source, losses = automatic_plan(
-                source, batches(min(config.plan_pairs, config.pairs)), round(1e6 * config.budget_mb), work / "plan",
+                source, batches(min(config.plan_pairs, config.pairs)), budget, work / "plan",
                 dtype, lambda share, what: advance(round(100 * share), what),
             )  # fmt: skip
     elif plan is not None:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-vlm-compress gather``: a user's own images or recordings become captioned images to compress with.
+
+What has no caption is captioned by the float model itself: the compressed model then learns to say in this domain what
+the float one would.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_vlm.commands.numbers import count
+from edge_vlm.errors import SourceError
+from edge_vlm.files import whole_folder, write_text
+from edge_vlm.sources.observations import open_bag
+from offline_compress.evaluate.captioning import greedy_captions
+from offline_compress.models.loading import load_vlm
+from offline_compress.pairs.opening import IMAGES, caption_lines
+from offline_compress.train.progress import counted, open_console
+
+HELP = "a user's images or recordings as captioned images, to compress with"
+BATCH = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="the float model, which captions what is not")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="folders of images, or recordings")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write: images, each with .txt"
+    )
+    parser.add_argument("--every", type=count, default=30, help="of a recording's images (default: every 30th)")
+    parser.add_argument("--most", type=count, default=256, help="images altogether (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = open_console()
+    found = [item for source in args.sources for item in images_of(source, args.every)]
+    if not found:
+        raise SourceError(f"{', '.join(map(str, args.sources))}: no image that can be used", "name other sources")
+    kept = np.linspace(0, len(found) - 1, min(args.most, len(found))).round().astype(int)
+    chosen = [found[index] for index in kept]
+    silent = [index for index, (_, captions) in enumerate(chosen) if not captions]
+    console.print(f"{len(chosen)} of {len(found)} images, {len(silent)} to be captioned by {args.folder.name}")
+    if silent:
+        vlm = load_vlm(args.folder)
+        squares = [vlm.image.square(chosen[index][0]) for index in silent]
+        with counted("captions", len(silent), console) as advance:
+            said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH, report=advance)
+        for index, caption in zip(silent, said, strict=True):
+            chosen[index] = (chosen[index][0], [caption])
+    written = write_pairs(args.out, chosen)
+    console.print(f"{args.out}: {written} images with captions", highlight=False)
+    return 0
+
+
+def images_of(source: Path, every: int) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """RGB images with their captions; a damaged image is left out. Raises SourceError for no such source."""
+    if source.is_dir() and any(path.suffix.lower() in IMAGES for path in source.iterdir()):
+        for path in sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES):
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is not None:
+                yield (
+                    np.ascontiguousarray(image[:, :, ::-1]),
+                    [line for line in caption_lines(path.with_suffix(".txt")) if line],
+                )
+        return
+    bag = open_bag(source, event_topic="none")
+    try:
+        for number, observation in enumerate(bag):
+            if number % every == 0:
+                yield observation.frame.image.copy(), []
+    finally:
+        bag.close()
+
+
+def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> int:
+    """JPEG and .txt of each; images whose caption came out empty are left out. The folder is replaced whole."""
+    written = 0
+    with whole_folder(out) as folder:
+        for number, (image, captions) in enumerate(pairs):
+            if not any(captions):
+                continue
+            cv2.imwrite(str(folder / f"{number:05d}.jpg"), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            write_text(folder / f"{number:05d}.txt", "\n".join(captions) + "\n")
+            written += 1
+    return written

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: the defaults are valid, mistakes are named, stages run alone and are not done twice."""
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edge_vlm.errors import EdgeVlmError, InputError
+from offline_compress.recipe.schema import DEFAULTS, read_recipe, recipe_of
+from offline_compress.recipe.steps import steps_of
+
+pytest.importorskip("rich")
+from offline_compress.commands import run as run_command  # noqa: E402
+
+WHOLE = {
+    "model": "hf", "out": "b", "data": {"images": "photos"},
+    "stages": {
+        "eliminate": {"clips": 5},
+        "compress": {"method": "auto", "bits": 4, "pairs": 16},
+        "specialise": {"bags": ["a.mcap"], "every": 10, "pairs": 8},
+    },
+}  # fmt: skip
+
+
+def changed(**stages):
+    return {**WHOLE, "stages": {**WHOLE["stages"], **stages}}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_need_a_model_an_output_and_data_alone(name):
+    recipe = read_recipe(name)
+    assert list(recipe.stages) == ["compress", "eliminate"]
+    with pytest.raises(InputError, match="no model or no out"):
+        steps_of(recipe)
+
+
+def test_a_recipe_is_commands_that_run_alone():
+    gather_after = [step.words for step in steps_of(recipe_of(WHOLE, "r.yaml"))]
+    assert [words[0] for words in gather_after] == ["compress", "gather", "compress", "train-router"]
+    first, gather, again, router = gather_after
+    assert first[:3] == ("compress", "hf", "--out") and first[first.index("--bits") + 1] == "4.0"
+    assert gather[:3] == ("gather", "hf", "a.mcap") and gather[gather.index("--every") + 1] == "10"
+    assert again[again.index("--images") + 1] == gather[gather.index("--out") + 1]
+    assert again[again.index("--work") + 1] != first[first.index("--work") + 1]
+    assert router[:2] == ("train-router", "b")
+
+
+def test_many_gpus_run_under_torchrun():
+    value = {**WHOLE, "stages": {"compress": {"method": "ternary", "steps": 10, "processes": 8}}}
+    command = steps_of(recipe_of(value, "r.yaml"))[0].command
+    assert "torch.distributed.run" in command and "--nproc-per-node=8" in command
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ([], "no table of entries"),
+        ({**WHOLE, "stage": {}}, "no entry is called 'stage'"),
+        ({**WHOLE, "stages": {}}, "no stages"),
+        ({**WHOLE, "seed": -1}, "seed is -1"),
+        ({**WHOLE, "data": {"images": "a", "scenes": "b"}}, "images and scenes"),
+        (changed(compress={"method": "auto"}), "method auto goes with bits or budget_mb"),
+        (changed(compress={"method": "ternary", "bits": 3}), "method auto goes with"),
+        (changed(compress={"method": "auto", "bits": 3, "steps": 9}), "auto is without training"),
+        (changed(compress={"method": "ternary", "pairs": "many"}), "compress: pairs is 'many'"),
+        (changed(compress={"metod": "ternary"}), "compress: no entry is called 'metod'"),
+        (changed(specialise={"images": "a", "bags": ["b"]}), "images or bags"),
+        (changed(specialise={"bags": "a"}), "specialise: bags is 'a'"),
+        ({**WHOLE, "stages": {"specialise": {"images": "a"}}}, "no stage compress to follow"),
+    ],
+)
+def test_mistakes_are_named(value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        recipe_of(value, "r.yaml")
+    assert "r.yaml" in str(caught.value) and caught.value.remedy
+
+
+def test_a_missing_or_damaged_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="nothing.yaml: cannot be read") as caught:
+        read_recipe(tmp_path / "nothing.yaml")
+    assert "no-training" in caught.value.remedy
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(InputError, match="bad.yaml: not valid YAML"):
+        read_recipe(tmp_path / "bad.yaml")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Steps that were started; each writes its bundle unless it is told to fail."""
+    started, failing = [], []
+
+    def start(command, check):
+        words = command[command.index("offline_compress") + 1 :]
+        started.append(words[0])
+        if words[0] in failing:
+            return subprocess.CompletedProcess(command, 1)
+        if "--out" in words:
+            Path(words[words.index("--out") + 1]).mkdir(parents=True, exist_ok=True)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run_command.subprocess, "run", start)
+    return started, failing
+
+
+def run(path, *words):
+    parser = argparse.ArgumentParser()
+    run_command.add_arguments(parser)
+    return run_command.run(parser.parse_args([str(path), *map(str, words)]))
+
+
+def test_what_was_finished_is_not_done_again(tmp_path, commands, capsys):
+    started, failing = commands
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b")}))
+    failing.append("gather")
+    with pytest.raises(EdgeVlmError, match="stage specialise ended with status 1"):
+        run(path)
+    failing.clear()
+    assert run(path) == 0 and run(path) == 0
+    assert started == ["compress", "gather", "gather", "compress", "train-router"]
+    assert run(path, "--stage", "eliminate") == 0 and started[5:] == ["train-router"]
+    assert run(path, "--resume", "never", "--dry-run") == 0 and len(started) == 6
+    assert "compress (to do): edge-vlm-compress compress hf" in capsys.readouterr().out
