@@ -32,6 +32,7 @@ from offline_compress.train.compression import (
     write_bundle,
 )
 from offline_compress.train.compression_data import CaptionedPhotos, CompressionData, RenderedScenes
+from offline_compress.train.processes import Processes
 from offline_compress.train.progress import counted, open_console
 from offline_compress.train.qat import QatConfig, QatProgress
 from offline_compress.train.training_free import (
@@ -90,7 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = open_console()
+    processes = Processes.join()
+    console = open_console() if processes.leads else Console(quiet=True)
     if args.threads:
         torch.set_num_threads(args.threads)
     check_options(args)
@@ -123,7 +125,10 @@ def run(args: argparse.Namespace) -> int:
         require(data is not None, "training needs data",
                 "give --images PATH or --data-cache DIR, or --steps 0 to round without training")  # fmt: skip
         config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
-        weights, rows, curve = train(args, source, config, data, console)
+        weights, rows, curve = train(args, source, config, data, processes, console)
+        processes.leave()
+        if not processes.leads:
+            return 0
         console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
         training = training_report(config, curve)
     name = args.name or args.folder.resolve().name
@@ -169,7 +174,10 @@ def work_folder(args: argparse.Namespace) -> Path:
     return args.work or args.out.with_name(f"{args.out.name}.work")
 
 
-def train(args: argparse.Namespace, source: Source, config: QatConfig, data: CompressionData, console: Console):
+def train(
+    args: argparse.Namespace, source: Source, config: QatConfig, data: CompressionData, processes: Processes,
+    console: Console,
+):  # fmt: skip
     """QAT on the training data, up to the last step or on from its checkpoint."""
     torch.manual_seed(args.seed)
     with counted(f"{args.method}: step", config.steps, console) as advance:
@@ -180,7 +188,8 @@ def train(args: argparse.Namespace, source: Source, config: QatConfig, data: Com
             work_folder(args),
             args.resume == "auto",
             lambda progress: advance(progress.step, losses_text(progress)),
-            watcher(data.heldout(args.watch), data, console),
+            watcher(data.heldout(args.watch) if processes.leads else [], data, console),
+            processes,
         )
 
 

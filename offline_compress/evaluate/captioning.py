@@ -61,7 +61,8 @@ def beam_captions(
 def decode(model: nn.Module, ids: torch.Tensor, pixels: torch.Tensor, end: int, most: int) -> list[list[int]]:
     """Greedy decoding with a KV cache; ids (B, T) prompt, pixels (B, 1, 3, H, W). Tokens before the end marker."""
     cache, rows = DynamicCache(), []
-    ended = torch.zeros(len(ids), dtype=torch.bool)
+    ids, pixels = ids.to(model.device), pixels.to(model.device)
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     logits = model(
         input_ids=ids, pixel_values=pixels.to(model.dtype), past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits
@@ -87,11 +88,12 @@ def answer_log_probabilities(
         chunk = answers[first : first + BATCH]
         longest = max(map(len, chunk))
         ids = torch.tensor([[*start, *answer, *[tokenizer.pad_token_id] * (longest - len(answer))] for answer in chunk])
+        ids = ids.to(model.device)
         logits = model(
-            input_ids=ids, pixel_values=pixels.to(model.dtype), use_cache=False, logits_to_keep=longest + 1
+            input_ids=ids, pixel_values=pixels.to(ids.device, model.dtype), use_cache=False, logits_to_keep=longest + 1
         ).logits
         scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, len(start) :, None])[..., 0]
-        yield from (row[: len(answer)].numpy() for row, answer in zip(scores, chunk, strict=True))
+        yield from (row[: len(answer)].cpu().numpy() for row, answer in zip(scores, chunk, strict=True))
 
 
 def pixel_batches(images: Sequence[np.ndarray], size: int) -> Iterator[torch.Tensor]:

@@ -22,6 +22,7 @@ from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.replace import quantise_model, to_model_weights
 from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
+from offline_compress.train.processes import Processes
 from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
 
 VARIANTS = {  # variant: method of most matrices
@@ -113,34 +114,42 @@ def train_quantised(
     resume: bool,
     report: Callable[[QatProgress], None],
     watch: Callable[[torch.nn.Module], None] | None = None,
+    processes: Processes | None = None,
 ) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
     """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
 
-    ``watch`` is shown the quantised model after every checkpoint.
+    ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
+    end with the same weights.
 
     Raises QuantizeError for a checkpoint of another run, or where training diverges.
     """
     teacher = load_float_model(source.folder)
     student = copy.deepcopy(teacher)
     rows = quantise_model(student, source.table)
-    trainer = QatTrainer(student, teacher, batches, config)
+    processes = processes or Processes()
+    trainer = QatTrainer(student, teacher, batches, config, processes)
     make_folder(work)
     checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
     if resume and checkpoint.is_file():
         trainer.restore(load_checkpoint(checkpoint), checkpoint)
-    curve.cut(trainer.step)
+    if processes.leads:
+        curve.cut(trainer.step)
 
     def both(progress: QatProgress) -> None:
-        curve.add(progress)
-        report(progress)
+        if processes.leads:
+            curve.add(progress)
+            report(progress)
 
     def save(done: QatTrainer) -> None:
+        if not processes.leads:
+            return
         save_checkpoint(done.state(), checkpoint)
         if watch is not None:
             watch(student.eval())
             student.train()
 
     trainer.run(both, save)
+    student.cpu()
     weights = to_model_weights(student, source.weights.config)
     return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
 

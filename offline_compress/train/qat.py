@@ -20,6 +20,7 @@ from offline_compress.train.distillation import (
     distillation_loss,
     tapped_modules,
 )
+from offline_compress.train.processes import Processes
 
 
 class BatchSource(Protocol):
@@ -87,11 +88,17 @@ def parameter_groups(student: nn.Module, config: QatConfig) -> list[dict]:
 class QatTrainer:
     """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all.
 
-    With ``bf16`` the teacher is turned into bfloat16, in place."""
+    With ``bf16`` the teacher is turned into bfloat16, in place. Both go to the device of ``processes``; several
+    processes take a batch each at every step, and one step together."""
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig) -> None:
-        self.student, self.batches, self.config = student, batches, config
-        self.teacher = (teacher.to(torch.bfloat16) if config.bf16 else teacher).eval()  # whole: no casts on the way
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig,
+        processes: Processes | None = None,
+    ) -> None:  # fmt: skip
+        self.processes = processes or Processes()
+        self.student, self.batches, self.config = student.to(self.processes.device), batches, config
+        teacher = teacher.to(torch.bfloat16) if config.bf16 else teacher  # whole: no casts on the way
+        self.teacher = teacher.to(self.processes.device).eval()
         self.optimiser = torch.optim.AdamW(
             parameter_groups(student, config), lr=config.other_rate, betas=config.betas, weight_decay=0.0
         )
@@ -122,7 +129,7 @@ class QatTrainer:
             self.student.eval()
 
     def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
-        batch = self.batches.batch(self.step)
+        batch = self.processes.moved(self.batches.batch(self.processes.share_of(self.step)))
         self.set_rates()
         with torch.no_grad():
             teacher_logits = forward(self.teacher, batch)
@@ -137,6 +144,7 @@ class QatTrainer:
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average_gradients(self.student.parameters())
         nn.utils.clip_grad_norm_(self.student.parameters(), self.config.largest_gradient)
         self.optimiser.step()
         for layer in low_bit_layers(self.student):
@@ -153,12 +161,16 @@ class QatTrainer:
             "step": self.step,
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "config": self.config.identity(),
+            "config": self.identity(),
         }
+
+    def identity(self) -> dict:
+        """What must be equal for a checkpoint to be continued."""
+        return {**self.config.identity(), "processes": self.processes.count}
 
     def restore(self, state: dict, where: Path | str) -> None:
         """Raises QuantizeError where the checkpoint ``where`` is of another run."""
-        if state.get("config") != self.config.identity():
+        if {"processes": 1, **state.get("config", {})} != self.identity():
             raise QuantizeError(
                 f"{where}: made with other training options", "use the same options, or start anew with --resume never"
             )
