@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training-free compression of whole models of random weights: time, memory and bytes of SmolVLM-256M's shapes, and of a
-few blocks of the 2.2B's, extrapolated.
+"""Training-free compression of models of random weights: time, memory and bytes of the whole SmolVLM-256M's shapes, and
+of a few blocks of the 2.2B's, extrapolated.
 
     python -m bench.large_models --config FOLDER --work DIR --sizes 256m 2b
 
@@ -36,9 +36,8 @@ TEXT_TOKENS = 40  # of question and caption, beside the image's
 GOALS = {"256m": (15.0, 4.0), "2b": (None, 8.0)}  # minutes, GB
 BUNDLE_MB, FLOAT_MB = 95.0, 1026.0
 FEW = 2  # blocks of each half of the 2.2B that are really computed
-TERNARY = Plan("ternary blocks", (
-    Rule(r".*(embed_tokens|lm_head|patch_embedding)", "int8", "tables of tokens, pixels"), Rule(".*", "ternary", "all else"),
-))  # fmt: skip
+KEPT = Rule(r".*(embed_tokens|lm_head|patch_embedding)", "int8", "tables of tokens, pixels")
+TERNARY = Plan("ternary", (KEPT, Rule(".*", "ternary", "all else")))
 
 
 @dataclass
