@@ -8,9 +8,11 @@ from pathlib import Path
 
 from edge_vlm.commands.numbers import not_negative
 from edge_vlm.files import make_folder, write_json
-from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
+from offline_compress.evaluate.layer_report import layer_table, layers_of, write_layers
+from offline_compress.pairs.opening import open_pairs
 from offline_compress.train.progress import counted, open_console
 
 HELP = "memory, tokens/s, perplexity and captions of several bundles side by side"
@@ -19,21 +21,34 @@ HELP = "memory, tokens/s, perplexity and captions of several bundles side by sid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="the first is the reference")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="comparison.json, comparison.png, ...")
-    parser.add_argument("--scenes", type=not_negative, default=600, help="held-out scenes (default: %(default)s)")
+    parser.add_argument("--images", type=Path, metavar="PATH", help="images with captions, instead of held-out scenes")
+    parser.add_argument(
+        "--scenes", type=not_negative, default=600, help="scenes or images measured (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     console = open_console()
-    samples = heldout_samples(args.scenes)
+    samples = heldout_samples(args.scenes) if args.images is None else image_samples(args.images, args.scenes)
     rows = []
     for bundle in args.bundles:
         with counted(f"{bundle.name}", len(samples), console) as progress:
             rows.append(evaluate_bundle(bundle, samples, caption_scores, progress))
         write_captions(args.out / f"captions_{bundle.name}.json", rows[-1], samples)
     write_comparison(rows, args.out)
+    layers = layers_of(args.bundles)
+    write_layers(layers, args.out)
     console.print(comparison_table(rows))
+    console.print(layer_table(layers))
     console.print(f"written to {args.out}")
     return 0
+
+
+def image_samples(path: Path, most: int) -> list[Sample]:
+    """The first images of a user's that decode, of the test split where there are splits. Raises SourceError."""
+    pairs = open_pairs(path, "test")
+    good, _ = pairs.decodable(most)
+    return [Sample(pairs.image(index), pairs.captions[index]) for index in good]
 
 
 def write_captions(path: Path, row: BundleEvaluation, samples: list) -> None:

@@ -202,7 +202,10 @@ class ModelWeights:
         from offline_compress.models.families import open_checkpoint  # families are built on this module
 
         checkpoint = open_checkpoint(folder)
-        names = linear_names(checkpoint.config, is_tied(checkpoint.config, checkpoint))
+        tied = is_tied(checkpoint.config, checkpoint)
+        if tied:
+            check_tied(checkpoint)
+        names = linear_names(checkpoint.config, tied)
         linears = {name: StoredFloat.of_checkpoint(checkpoint, name) for name in names}
         owned = tuple(f"{name}." for name in (*linears, EMBED_TOKENS))
         tensors = {name: checkpoint[name] for name in checkpoint if not name.startswith(owned)}
@@ -256,6 +259,16 @@ def is_tied(config: dict, tensors: Mapping[str, np.ndarray]) -> bool:
     """Tied where the config says so, or where the checkpoint has one table only."""
     tied = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False))
     return bool(tied) or f"{HEAD}.weight" not in tensors
+
+
+def check_tied(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where config.json ties two tables that differ."""
+    tables = [f"{name}.weight" for name in (HEAD, EMBED_TOKENS) if f"{name}.weight" in checkpoint]
+    if len(tables) == 2 and not np.array_equal(checkpoint[tables[0]], checkpoint[tables[1]]):
+        raise CheckpointError(
+            f"{checkpoint.folder}: config.json ties {HEAD} to {EMBED_TOKENS}, but the two tables differ",
+            "set tie_word_embeddings to false in config.json, or save the model again",
+        )
 
 
 def linear_names(config: dict, tied: bool = True) -> list[str]:

@@ -120,6 +120,20 @@ def test_shapes_and_architectures_that_do_not_fit_are_named(tmp_path: Path):
     assert "smolvlm or idefics3" in caught.value.remedy
 
 
+def test_tables_that_are_tied_must_be_equal(tmp_path: Path):
+    folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
+    tensors[f"{HEAD}.weight"] = tensors["model.text_model.embed_tokens.weight"].copy()
+    write_safetensors(folder / "model.safetensors", tensors)
+    assert ModelWeights.from_hf_folder(folder).tied
+    tensors[f"{HEAD}.weight"][0, 0] += 1
+    write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(CheckpointError, match="the two tables differ") as caught:
+        ModelWeights.from_hf_folder(folder)
+    assert "tie_word_embeddings" in caught.value.remedy
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": False}))
+    assert not ModelWeights.from_hf_folder(folder).tied
+
+
 def test_a_norm_that_is_not_finite_is_named(tmp_path: Path):
     folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
     tensors["model.text_model.norm.weight"][3] = np.nan

@@ -85,6 +85,10 @@ def test_compare_measures_through_the_graphs(hf_folder, tmp_path, capsys, monkey
     assert {"cider", "bleu_4", "rouge_l"} <= ternary["metrics"].keys() and len(ternary["captions"]) == 3
     assert original["footprint"]["model_mb"] > 0
     assert (tmp_path / "out/comparison.png").is_file() and (tmp_path / "out/captions_ternary.json").is_file()
+    layers = json.loads((tmp_path / "out/layers.json").read_text())["bundles"]
+    assert {row["bits"] for row in layers["ternary"]} == {2, 8} and {row["bits"] for row in layers["original"]} == {32}
+    assert all(row["why"] and row["bytes"] for rows in layers.values() for row in rows)
+    assert (tmp_path / "out/layers.png").is_file()
     assert "original" in capsys.readouterr().out
 
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each matrix of several bundles: bits, errors, saliency, what stayed float and why."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from edge_vlm.files import make_folder, write_bytes, write_json
+from edge_vlm.runtime.bundle import Bundle
+from offline_compress.export.weights import VISION
+
+JSON_NAME, PICTURE_NAME = "layers.json", "layers.png"
+SHOWN = ("name", "method", "bits", "bytes", "relative_error", "final_error", "output_error", "saliency_share",
+         "expected_loss", "zero_fraction", "why")  # fmt: skip
+STAYS_FLOAT = "norms, biases, position embeddings: few bytes, and no matrix products"
+Layers = Mapping[str, Sequence[dict]]  # by bundle
+
+
+def layers_of(bundles: Sequence[Path]) -> dict[str, list[dict]]:
+    """The rows of each bundle's report.json; a bundle of another maker may have none. Raises BundleError."""
+    found = {}
+    for path in bundles:
+        rows = Bundle.load(path, verify=False).report().get("layers", [])
+        found[Path(path).name] = [{key: row.get(key) for key in SHOWN} for row in rows]
+    return found
+
+
+def error_of(row: dict) -> float | None:
+    """That of the outputs where it is known, else of the exported weights, else of the first rounding."""
+    known = (row.get(key) for key in ("output_error", "final_error", "relative_error"))
+    return next((value for value in known if value is not None), None)
+
+
+def layer_table(layers: Layers) -> Table:
+    """A line for each bundle, half and method."""
+    table = Table(title="matrices", caption=f"float besides: {STAYS_FLOAT}")
+    for column in ("bundle", "half", "method", "matrices", "kB", "worst error", "at"):
+        table.add_column(column, justify="right" if column in ("matrices", "kB", "worst error") else "left")
+    for bundle, rows in layers.items():
+        for (half, method), group in grouped(rows).items():
+            worst = max(group, key=lambda row: error_of(row) or 0.0)
+            size = sum(row["bytes"] or 0 for row in group) / 1000
+            numbers = (str(len(group)), f"{size:.1f}", f"{error_of(worst) or 0:.4f}")
+            table.add_row(bundle, half, method, *numbers, worst["name"])
+    return table
+
+
+def grouped(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        groups.setdefault(("vision" if row["name"].startswith(VISION) else "text", row["method"]), []).append(row)
+    return groups
+
+
+def layer_picture(layers: Layers) -> bytes:
+    """Bits and error of every matrix, from the image to the words, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (bits, errors) = pyplot.subplots(2, 1, figsize=(9, 5), sharex=True)
+    for bundle, rows in layers.items():
+        bits.step(range(len(rows)), [row["bits"] for row in rows], where="mid", label=bundle, linewidth=1)
+        known = [(i, error_of(row)) for i, row in enumerate(rows) if error_of(row)]
+        if known:
+            errors.semilogy(*zip(*known, strict=True), ".", label=bundle, markersize=4)
+    bits.set_ylabel("bits a weight")
+    errors.set_ylabel("relative error")
+    errors.set_xlabel("matrix, from the image to the words")
+    bits.legend(fontsize=8)
+    for axis in (bits, errors):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def write_layers(layers: Layers, out: Path) -> None:
+    """layers.json and layers.png in the folder ``out``. Raises OutputError."""
+    make_folder(out)
+    write_json(Path(out) / JSON_NAME, {"stays_float": STAYS_FLOAT, "bundles": {k: list(v) for k, v in layers.items()}})
+    write_bytes(Path(out) / PICTURE_NAME, layer_picture(layers))
