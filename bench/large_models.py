@@ -80,11 +80,18 @@ def piece(size: str, work: Path, pairs: int, minutes: float) -> None:
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"stages": {}, "peak_gb": 0.0}
     began, last = time.perf_counter(), [time.perf_counter(), "reading"]
 
+    def keep(bundle_mb: float | None, ended: bool) -> None:
+        peak = max(old["peak_gb"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+        blocks = {part: source.weights.config[f"{part}_config"]["num_hidden_layers"] for part in ("vision", "text")}
+        found = Measured(old["stages"], round(peak, 3), bundle_mb, str(dtype).removeprefix("torch."), blocks)
+        write_json(path, {**asdict(found), "ended": ended})
+
     def report(share: float, what: str) -> None:
         now = time.perf_counter()
         old["stages"][last[1]] = old["stages"].get(last[1], 0.0) + now - last[0]
         last[:] = [now, what]
         print(f"{size}: {100 * share:.0f} %, {what}", flush=True)
+        keep(None, True)
         if share < 1 and now - began > 60 * minutes:
             raise KeyboardInterrupt
 
@@ -106,10 +113,7 @@ def piece(size: str, work: Path, pairs: int, minutes: float) -> None:
         report(1.0, "written")
     except KeyboardInterrupt:
         ended = True
-    peak = max(old["peak_gb"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
-    blocks = {part: source.weights.config[f"{part}_config"]["num_hidden_layers"] for part in ("vision", "text")}
-    found = Measured(old["stages"], round(peak, 3), bundle_mb, str(dtype).removeprefix("torch."), blocks)
-    write_json(path, {**asdict(found), "ended": ended})
+    keep(bundle_mb, ended)
 
 
 def prepare(size: str, config_folder: Path, work: Path) -> dict:
