@@ -10,7 +10,6 @@ import numpy as np
 
 from bench.load import HEIGHT, PACKETS_PER_S, WIDTH, EventStream, event_packet
 from bench.rows import Row
-from edge_vlm.live.memory_return import MemoryReturn
 from edge_vlm.sources.bag_storage import RawMessage
 from edge_vlm.sources.event_intake import EventIntake
 from edge_vlm.sources.event_messages import add_event_message
@@ -24,7 +23,6 @@ _ROUNDS = 40
 
 def event_rows() -> list[Row]:
     """Milliseconds per million events at 10 million a second and 30 frames: the window's packets in, counts out."""
-    MemoryReturn()  # as in the node
     packets = {"a word each": EventStream(EVENTS_PER_S).data, "vectors of 12, half set": vectors()}
     return [
         Row(f"evt3 to counts per patch, {name}", counting_ms(data), "ms per million events", GOAL_MS)

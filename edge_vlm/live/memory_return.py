@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hands memory that bursts have freed back to the system every ten seconds, and keeps it at hand in between.
-
-glibc does neither well by itself: it returns the pages of a large array as soon as that is freed, so that the next
-frame's page faults cost as much as counting its events; what lies between small blocks it keeps, and over days its
-heaps creep.
-"""
+"""Hands memory that bursts have freed back to the system: glibc keeps it, and over days its heaps creep."""
 
 from __future__ import annotations
 
@@ -12,9 +7,6 @@ import ctypes
 import time
 
 PERIOD_S = 10.0
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_MMAP_THRESHOLD = 32 << 20  # bytes, the most that glibc takes
-_TRIM_THRESHOLD = 128 << 20
 
 
 class MemoryReturn:
@@ -23,11 +15,7 @@ class MemoryReturn:
     def __init__(self, period_s: float = PERIOD_S) -> None:
         self._period_s = period_s
         self._last_s = time.monotonic()
-        library = ctypes.CDLL(None)
-        self._trim = getattr(library, "malloc_trim", None)  # other C libraries have none
-        if self._trim is not None:
-            library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
-            library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
 
     def sometimes(self) -> bool:
         """Whether memory was looked through this time."""
