@@ -29,7 +29,7 @@ from edge_vlm.sources.message_types import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
 DVS_EVENT_ARRAY = "dvs_msgs/msg/EventArray"
 EVENT_SOURCES = {"event_packet": EVENT_PACKET, "event_array": DVS_EVENT_ARRAY}
 _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
-# Half a second at 30 Hz. The mailbox keeps the newest and counts the others; what the middleware replaces nobody counts.
+# Half a second at 30 Hz: the mailbox keeps the newest and counts the others; the middleware would drop them untold.
 IMAGE_DEPTH = 15
 _EVENT_DEPTH = 500  # packets; every one counts
 
