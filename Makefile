@@ -33,6 +33,9 @@ operators: $(OPERATORS) ## build the operator library
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
 	$(RUN) -m bench.demo --out out/bench/demo.json
 
+bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs (PHOTOS=DIR PHOTO_MODELS=DIR too); writes out/bench/compress.json
+	$(RUN) -m bench.compress $(if $(PHOTOS),--photos $(PHOTOS) --photo-models $(PHOTO_MODELS)) --out out/bench/compress.json
+
 bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
 	$(RUN) -m bench.ops --out out/bench/ops.json
 
@@ -84,4 +87,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-ops bench-adaptive bench-ros soak models events lock clean
+.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-compress bench-ops bench-adaptive bench-ros soak models events lock clean

@@ -41,13 +41,14 @@ class Variant:
 
 ABLATION = (
     Variant("binary"), Variant("ternary-absmean"), Variant("ternary-twn"), Variant("ternary"),
-    Variant("ternary", "gptq"), Variant("ternary", "gptq", True),
+    Variant("ternary", "gptq"), Variant("ternary", "gptq", True), Variant("ternary", "descent"),
+    Variant("ternary", "descent", True),
 )  # fmt: skip
-INTEGERS = tuple(
-    Variant(f"int{bits}-g128", solver, saliency)
-    for bits in (2, 3, 4)
-    for solver, saliency in (("rtn", False), ("gptq", False), ("gptq", True))
-)
+INTEGERS = (
+    Variant("int2-g128"), Variant("int2-g128", "gptq"), Variant("int2-g128", "gptq", True),
+    Variant("int2-g128", "descent", True), Variant("int3-g128"), Variant("int3-g128", "gptq"),
+    Variant("int3-g128", "gptq", True), Variant("int4-g128", "gptq", True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

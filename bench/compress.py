@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What compression costs in captions: each ingredient without training, and what training keeps, through .tflite.
+
+``python -m bench.compress``, or `make bench-compress`. Photographs and a captioner trained on them (`train-photos`) are
+measured where they are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from bench.qat_rows import qat_rows
+from bench.rows import Row, rows_table, write_rows
+from bench.trained_rows import trained_rows
+from bench.training_free import Subject, measure_all
+from bench.training_free_rows import draw_ablation, training_free_rows
+from bench.weight_error_rows import weight_error_rows
+from edge_vlm.errors import EdgeVlmError
+from offline_compress.evaluate.captioning import answer_log_probabilities
+from offline_compress.evaluate.heldout import heldout_samples
+from offline_compress.evaluate.pair_evaluation import pair_samples
+from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.pairs.batches import pair_batches
+from offline_compress.pairs.opening import open_pairs
+from offline_compress.train.progress import open_console
+from offline_compress.train.scene_batches import scene_data
+
+BATCH = 32
+
+
+def main() -> int:
+    """Exit status 0 where all figures were measured, whether their goals hold or not; 1 for an error."""
+    parser = argparse.ArgumentParser(prog="bench-compress", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("out/models"), help="what make models trained")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="its scenes (default: MODELS/float/cache)")
+    parser.add_argument("--scenes", type=int, default=60, help="held-out scenes (default: %(default)s)")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="photographs in the Flickr8k layout")
+    parser.add_argument("--photo-models", type=Path, metavar="DIR", help="what train-photos wrote: DIR/model, bundles")
+    parser.add_argument("--images", type=int, default=100, help="test photographs (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=64, help="calibration pairs (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of calibration (default: %(default)s)")
+    parser.add_argument("--qat-steps", type=int, default=60, help="of the short trainings; 0: none (default: 60)")
+    parser.add_argument("--work", type=Path, default=Path("out/bench/compress.work"), help="figures that are known")
+    parser.add_argument("--out", type=Path, default=Path("out/bench/compress.json"), help="default: %(default)s")
+    args = parser.parse_args()
+    console = open_console()
+    try:
+        rows = weight_error_rows() + demo_rows(args, console) + photo_rows(args, console)
+        write_rows(args.out, rows)
+    except EdgeVlmError as error:
+        print(f"bench-compress: {error}", file=sys.stderr)
+        return 1
+    console.print(rows_table("compression", rows))
+    console.print(f"written to {args.out}")
+    return 0
+
+
+def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
+    """Raises SourceError where the demo model's scenes are missing."""
+    folder, cache = args.models / "float" / "model", args.cache or args.models / "float" / "cache"
+    samples = heldout_samples(args.scenes)
+
+    def batches(seed: int):
+        data = scene_data(folder, cache, BATCH, seed).batches
+        return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
+
+    rows = subject_rows(Subject("demo", folder, batches, samples, args.work / "demo"), args, console)
+    rows += trained_rows("demo", args.models, samples, console)
+    if args.qat_steps:
+        data = scene_data(folder, cache, BATCH, 0)
+        images, firsts = [s.image_rgb for s in samples], [s.references[0] for s in samples]
+
+        def perplexity(model: torch.nn.Module) -> float:
+            return from_log_probabilities(answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts))
+
+        every = max(1, args.qat_steps // 12)
+        rows += qat_rows(folder, lambda seed: scene_data(folder, cache, BATCH, seed).batches, perplexity,
+                         args.qat_steps, every, args.seeds, args.work / "demo")  # fmt: skip
+    return rows
+
+
+def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
+    """One row that says so where photographs or their captioner are not given."""
+    if args.photos is None or args.photo_models is None:
+        return [Row("photos: all figures", None, note="give --photos and --photo-models")]
+    folder = args.photo_models / "model"
+    train = open_pairs(args.photos, "train")
+    samples, _ = pair_samples(open_pairs(args.photos, "test"), args.images, lower_case=True)
+
+    def batches(seed: int):
+        data = pair_batches(folder, train, BATCH, seed, most=args.pairs, lower_case=True)
+        return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
+
+    rows = subject_rows(Subject("photos", folder, batches, samples, args.work / "photos"), args, console)
+    return rows + trained_rows("photos", args.photo_models, samples, console)
+
+
+def subject_rows(subject: Subject, args: argparse.Namespace, console: Console) -> list[Row]:
+    found = measure_all(subject, args.seeds, console)
+    draw_ablation(subject.name, found, args.work / f"{subject.name}.png")
+    return training_free_rows(subject.name, found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of bench-compress say what was measured, over how many seeds, and what was not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tiny_model import write_hf_folder  # noqa: E402
+
+from bench.trained_rows import ratio_rows  # noqa: E402
+from bench.training_free import Measured, Subject, Variant, inner_blocks  # noqa: E402
+from bench.training_free_rows import draw_ablation, training_free_rows  # noqa: E402
+from bench.weight_error_rows import weight_error_rows  # noqa: E402
+from offline_compress.evaluate.pair_evaluation import PairEvaluation  # noqa: E402
+from offline_compress.train.progress import open_console  # noqa: E402
+
+
+def found():
+    def tries(name, *values):
+        return [Measured(name, seed, perplexity, 5 / perplexity, 3.0) for seed, perplexity in enumerate(values)]
+
+    names = [Variant("ternary", "gptq"), Variant("ternary", "gptq", True), Variant("ternary", "descent", True)]
+    values = [(1.7, 1.8, 1.75), (1.5, 1.55, 1.6), (1.41, 1.42, 1.43)]
+    return {"float": tries("float", 1.4)} | {v.name: tries(v.name, *x) for v, x in zip(names, values, strict=True)}
+
+
+def test_weight_errors_are_the_known_ones():
+    rows = weight_error_rows()
+    assert len(rows) == 16 and all(row.holds for row in rows if row.goal is not None)
+
+
+def test_rows_are_means_over_seeds_held_against_the_goals(tmp_path):
+    rows = {row.name: row for row in training_free_rows("demo", found())}
+    best = rows["demo: ternary, descent + saliency: perplexity / float"]
+    assert best.value == pytest.approx(1.42 / 1.4) and best.holds and "3 seeds" in best.note
+    assert rows["demo: ternary, gptq: perplexity / float"].goal is None
+    gain = rows["demo: ternary: gain of saliency in perplexity / spread over seeds"]
+    assert gain.value == pytest.approx(0.2 / 0.05) and gain.holds
+    assert rows["demo: int2-g128: gain of saliency in cider / spread over seeds"].value is None
+    draw_ablation("demo", found(), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def test_a_bundle_that_is_not_there_is_not_measured(tmp_path):
+    def evaluated(cider, perplexity):
+        return PairEvaluation("b", ".tflite", 60, 1, perplexity, perplexity, {"cider": cider})
+
+    rows = ratio_rows("demo", {"original": evaluated(5.0, 1.4), "ternary": evaluated(4.95, 1.42)}, tmp_path)
+    values = {row.name: row for row in rows}
+    assert values["demo: ternary, trained: CIDEr / float"].value == pytest.approx(0.99)
+    assert values["demo: ternary, trained: perplexity / float"].holds
+    binary = values["demo: binary, trained: CIDEr / float"]
+    assert binary.value is None and "binary" in binary.note
+
+
+def test_a_figure_that_is_known_is_not_measured_again(tmp_path):
+    folder = write_hf_folder(tmp_path / "model")
+    rules = {rule.method for rule in inner_blocks(folder, "int2-g32").rules}
+    assert rules == {"int8", "int2-g32"}
+    subject = Subject("tiny", folder, lambda seed: pytest.fail("no calibration"), [], tmp_path / "work")
+    (tmp_path / "work").mkdir()
+    known = Measured("ternary, rtn", 0, 2.5, 1.0, 0.1)
+    path = tmp_path / "work" / "ternary_rtn-0.json"
+    path.write_text(json.dumps({"identity": {"folder": str(folder), "samples": 0}, "measured": asdict(known)}))
+    assert subject.measure(Variant("ternary"), 0, open_console()) == known
