@@ -69,9 +69,9 @@ class Caches:
 class NumpyInterpreter:
     """A model in NumPy. Raises OperatorError for a file that is not ours or an operator that it does not know."""
 
-    def __init__(self, model_path: Path | str) -> None:
+    def __init__(self, model_path: Path | str, caches: Caches | None = None) -> None:
         self.path = Path(model_path)
-        self.caches = Caches()
+        self.caches = caches or Caches()
         data, model = read_model(self.path)
         codes = [(code.builtinCode, text(code.customCode)) for code in model.operatorCodes]
         self.subgraphs = [load_subgraph(graph, codes, model.buffers, data, self.caches) for graph in model.subgraphs]
