@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the router knows about a scene: a dozen numbers, all cheap, all from values that the gate has at hand."""
+"""What the router knows about a scene: a dozen numbers, all cheap, all from values that the gate has at hand.
+
+Nothing in them tells frames from events: a router that learned from rendered frames must hold where events wake the
+gate.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from edge_vlm.sttf.fusion import scene_distance
 from edge_vlm.sttf.gate import GateDecision
 from edge_vlm.sttf.scene_watch import Glance
 from edge_vlm.sttf.token_state import TokenState
@@ -27,13 +32,14 @@ class SceneFeatures:
     mean_shift, max_shift: log grey levels by which the mean colour of the changed patches has shifted since they were
         computed. Something else in a patch's place shifts it, texture that moves within a patch does not; of all
         features these two say most about what reuse would cost.
-    event_rate: log events per patch and second.
     edge_density: part of the small luma image that is edge. entropy_bits: of its grey levels.
     ego_shift_px: log global shift.
     caption_confidence: score of the last caption, 1 before the first.
     frames_since_full: log.
     shallow_fraction: tokens whose last refresh was shallow.
     context_debt: mean part of the patches that have changed since a token was computed.
+    drift: scene distance of the image features since they were computed whole. The further the scene has moved, the
+        more of it the tokens that were not computed again have not seen.
     """
 
     active_fraction: float
@@ -42,7 +48,6 @@ class SceneFeatures:
     max_change: float
     mean_shift: float
     max_shift: float
-    event_rate: float
     edge_density: float
     entropy_bits: float
     ego_shift_px: float
@@ -50,6 +55,7 @@ class SceneFeatures:
     frames_since_full: float
     shallow_fraction: float
     context_debt: float
+    drift: float
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -100,7 +106,6 @@ def scene_features(
         max_change=float(log_scores.max()),
         mean_shift=float(np.log1p(shift.mean())),
         max_shift=float(np.log1p(shift.max())),
-        event_rate=float(np.log1p(max(glance.events_per_patch_s, 0.0))),
         edge_density=edge_density(glance.luma),
         entropy_bits=entropy_bits(glance.luma),
         ego_shift_px=float(np.log1p(glance.shift.magnitude_px)),
@@ -108,4 +113,5 @@ def scene_features(
         frames_since_full=float(np.log1p(state.frames_since_full)),
         shallow_fraction=float(state.shallow.mean()),
         context_debt=float(state.context_debt.mean()),
+        drift=0.0 if state.full_features is None else scene_distance(state.full_features, state.features),
     )

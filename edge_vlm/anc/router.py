@@ -17,7 +17,8 @@ from edge_vlm.errors import BundleError
 from edge_vlm.sttf.gate import GateDecision
 
 BRANCHES = ("reuse", "shallow", "sparse", "full")  # by cost, cheapest first
-ROUTER_VERSION = 1
+ROUTER_VERSION = 2
+INPUT_LIMIT = 4.0  # standard deviations: what was never seen in training is taken as rare, not as absurd
 
 
 class Router(Protocol):
@@ -48,25 +49,42 @@ class FixedRules:
 
 @dataclass(frozen=True)
 class MlpRouter:
-    """Standardised features -> hidden layers with ReLU -> softmax over the branches.
+    """How likely each branch stays within the tolerance, weighed against what it costs.
 
-    layers: ``(weight (out, in), bias (out,))`` float32 each. mean, std: ``(features,)``.
+    Standardised features -> hidden layers with ReLU -> one logistic output per branch but ``full``, which has no
+    error. A branch is worth its probability less ``cost_weight`` times its cost as a part of a whole encode, which is
+    known and need not be learned; the softmax of that over ``temperature`` chooses.
+
+    layers: ``(weight (out, in), bias (out,))`` float32 each. mean, std: ``(features,)``. costs: of a branch,
+    ``(fixed, per active fraction)`` ``(4, 2)``.
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     mean: np.ndarray
     std: np.ndarray
+    costs: np.ndarray
+    cost_weight: float = 0.5
+    temperature: float = 0.1
     hysteresis: HysteresisConfig = field(default_factory=HysteresisConfig)
     name: str = "router"
 
     def probabilities(self, features: SceneFeatures) -> np.ndarray:
-        x = (features.vector() - self.mean) / self.std
+        worth = self.within_tolerance(features) - self.cost_weight * self.branch_costs(features.active_fraction)
+        exponent = np.exp((worth - worth.max()) / self.temperature)
+        return exponent / exponent.sum()
+
+    def within_tolerance(self, features: SceneFeatures) -> np.ndarray:
+        """Probability of each branch that its features stay within the tolerance, ``(4,)``."""
+        x = np.clip((features.vector() - self.mean) / self.std, -INPUT_LIMIT, INPUT_LIMIT)
         for index, (weight, bias) in enumerate(self.layers):
             x = weight @ x + bias
             if index + 1 < len(self.layers):
                 x = np.maximum(x, 0.0)
-        exponent = np.exp(x - x.max())
-        return exponent / exponent.sum()
+        return np.append(1.0 / (1.0 + np.exp(-x)), 1.0)
+
+    def branch_costs(self, active_fraction: float) -> np.ndarray:
+        """Of each branch as a part of a whole encode, ``(4,)``."""
+        return self.costs[:, 0] + self.costs[:, 1] * active_fraction
 
     def to_json(self) -> dict:
         return {
@@ -76,6 +94,9 @@ class MlpRouter:
             "mean": _rounded(self.mean),
             "std": _rounded(self.std),
             "layers": [{"weight": _rounded(weight), "bias": _rounded(bias)} for weight, bias in self.layers],
+            "costs": _rounded(self.costs),
+            "cost_weight": self.cost_weight,
+            "temperature": self.temperature,
             "hysteresis": self.hysteresis.to_json(),
         }
 
@@ -91,21 +112,29 @@ class MlpRouter:
                 for layer in values["layers"]
             )
             mean, std = np.array(values["mean"], np.float32), np.array(values["std"], np.float32)
-            width = len(SceneFeatures.names())
-            _require(mean.shape == std.shape == (width,) and bool((std > 0).all()), "mean or std")
-            for weight, bias in layers:
-                _require(
-                    weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes"
-                )
-                width = len(bias)
-            _require(width == len(BRANCHES), "the last layer")
-            finite = all(np.isfinite(array).all() for layer in layers for array in layer)
-            _require(finite and bool(np.isfinite(mean).all()), "a number that is not finite")
-            return cls(layers, mean, std, HysteresisConfig.from_json(values.get("hysteresis")))
+            costs = np.array(values["costs"], np.float32)
+            _check_shapes(layers, mean, std, costs)
+            cost_weight, temperature = float(values["cost_weight"]), float(values["temperature"])
+            _require(cost_weight >= 0 and temperature > 0, f"cost_weight {cost_weight}, temperature {temperature}")
+            hysteresis = HysteresisConfig.from_json(values.get("hysteresis"))
+            return cls(layers, mean, std, costs, cost_weight, temperature, hysteresis)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"the bundle's router does not fit this version: {error}", "edge-vlm-compress train-router BUNDLE"
             ) from error
+
+
+def _check_shapes(layers, mean: np.ndarray, std: np.ndarray, costs: np.ndarray) -> None:
+    """Raises ValueError that names what does not fit."""
+    width = len(SceneFeatures.names())
+    _require(mean.shape == std.shape == (width,) and bool((std > 0).all()), "mean or std")
+    for weight, bias in layers:
+        _require(weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes")
+        width = len(bias)
+    _require(width == len(BRANCHES) - 1, "the last layer")
+    _require(costs.shape == (len(BRANCHES), 2), "costs")
+    arrays = [mean, costs, *(array for layer in layers for array in layer)]
+    _require(all(np.isfinite(array).all() for array in arrays), "a number that is not finite")
 
 
 def _require(holds: bool, what: str) -> None:

@@ -27,8 +27,9 @@ class TokenState:
     context_debt: patches that have changed since the token was computed, as a part of all, added up over frames.
     was_active: changed at the previous frame. due_frames: for how many frames it waits for its refresh.
     stamp_ns: of the previous frame, None where it is not known.
-    features: last image features ``(image_tokens, dim)``. caption_features: those that the last caption describes;
-        caption_distance: how far the scene has moved from them.
+    features: last image features ``(image_tokens, dim)``. full_features: those of the last whole encode.
+        caption_features: those that the last caption describes; caption_distance: how far the scene has moved from
+        them.
     """
 
     grid: tuple[int, int]
@@ -42,6 +43,7 @@ class TokenState:
     was_active: np.ndarray
     due_frames: np.ndarray
     features: np.ndarray | None = None
+    full_features: np.ndarray | None = None
     caption_features: np.ndarray | None = None
     caption_distance: float = 0.0
     valid: bool = False
@@ -96,6 +98,7 @@ class TokenState:
         if refreshed.all() and not shallow:
             self.valid = True
             self.frames_since_full = 0
+            self.full_features = None if self.features is None else self.features.copy()
 
     def measure_distance(self) -> None:
         """To be called when ``features`` are new."""

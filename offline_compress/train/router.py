@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the router of paper S (adaptive neural compression) on what each branch would have given.
 
-The label of a frame is the cheapest branch whose features stay within a tolerance of a whole encode [ours]. The loss is
-cross-entropy, plus the expected cost of the softmax, plus its expected excess over the tolerance, plus a balance
-term on the full softmax, which keeps the average over all branches near the labels' (a loss on the chosen branch
-alone collapses onto one of them).
+The network foretells for each branch whether its features stay within a tolerance of a whole encode; what a branch
+costs is known [ours]. The loss: logistic, in which a branch that is wrongly trusted weighs more the further out of
+tolerance it is (too cheap is worse than too dear); plus what the softmax over all branches would cost and risk; plus a
+balance term on that full softmax, which keeps its average near the oracle's choices (a loss on the chosen branch alone
+collapses onto one of them).
 """
 
 from __future__ import annotations
@@ -16,51 +17,63 @@ import numpy as np
 import torch
 
 from edge_vlm.anc import BRANCHES, FixedRules, MlpRouter
-from edge_vlm.anc.router import Router
+from edge_vlm.anc.router import INPUT_LIMIT, Router
+from edge_vlm.runtime.bundle import VisionInfo
 from offline_compress.train.router_oracle import Trial
 
-_HELD_OUT_EVERY = 5  # clips
+_FOLDS = 5
+_EXCESS_LIMIT = 2.0
+_FEWEST_TRIALS = 20
 
 
 @dataclass(frozen=True)
 class RouterConfig:
     """``tolerance``: scene distance from a whole encode up to which a branch is good enough.
 
-    ``safety``: part of it that labels allow, since features foretell errors only roughly. Weights of the loss terms are
-    relative to the cross-entropy; ``uniform_share`` of the balance target keeps rare branches alive.
+    ``cost_weight``: what a whole encode is worth, in frames within the tolerance. ``excess_weight``: how much more a
+    branch twice as far off as allowed weighs than one that is just out. ``choice_weight`` and ``balance_weight`` are
+    relative to the logistic loss; ``uniform_share`` of the balance target keeps rare branches alive.
     """
 
     tolerance: float
-    safety: float = 0.85
-    hidden: int = 24
-    steps: int = 400
+    cost_weight: float = 0.5
+    temperature: float = 0.1
+    excess_weight: float = 1.0
+    choice_weight: float = 0.5
+    balance_weight: float = 0.2
+    uniform_share: float = 0.05
+    hidden: int = 12
+    steps: int = 300
     learning_rate: float = 0.02
-    cost_weight: float = 0.1
-    risk_weight: float = 1.0
-    balance_weight: float = 0.5
-    uniform_share: float = 0.1
-    weight_decay: float = 0.3
+    weight_decay: float = 0.5
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class RouterReport:
-    """On clips that were not trained on.
+    """On clips that were not trained on: of five networks, each judges the fifth of the clips that it never saw.
 
-    ``agreement`` with the oracle; ``within_tolerance`` of the branches chosen, and of those that fixed rules choose;
-    ``cost``, ``rules_cost``, ``oracle_cost`` as a part of whole encodes; ``branch_share`` chosen, ``label_share`` of
-    the oracle.
+    ``agreement`` with the oracle; ``within_tolerance`` of the branches chosen, of those that fixed rules choose, and of
+    ``sparse`` always; ``excess`` over the tolerance, relative to it; ``cost`` as a part of whole encodes;
+    ``oracle_cost_without_shallow`` tells what that branch is worth. ``branch_share`` chosen, ``label_share`` of the
+    oracle.
     """
 
     trials: int
-    held_out_trials: int
     tolerance: float
     agreement: float
     within_tolerance: float
     rules_within_tolerance: float
+    sparse_within_tolerance: float
+    shallow_within_tolerance: float
+    reuse_within_tolerance: float
+    excess: float
+    rules_excess: float
     cost: float
     rules_cost: float
+    sparse_cost: float
     oracle_cost: float
+    oracle_cost_without_shallow: float
     branch_share: dict[str, float]
     label_share: dict[str, float]
 
@@ -68,57 +81,75 @@ class RouterReport:
         return asdict(self)
 
 
+def branch_costs(vision: VisionInfo) -> np.ndarray:
+    """Of each branch as a part of a whole encode: ``(fixed, per active fraction)``, float32 ``(4, 2)``."""
+    whole = vision.encoder_macs(vision.tokens)
+    rows = [(0.0, 0.0)]
+    for shallow in (True, False):
+        fixed = vision.project_macs / whole
+        rows.append((fixed, vision.encoder_macs(vision.tokens, shallow) / whole - fixed))
+    return np.array([*rows, (1.0, 0.0)], np.float32)
+
+
 def oracle_label(trial: Trial, tolerance: float) -> int:
     """Index of the cheapest branch within the tolerance; branches are ordered by cost, the last has no error."""
     return int(np.argmax(trial.errors <= tolerance))
 
 
-def train_router(trials: Sequence[Trial], config: RouterConfig) -> tuple[MlpRouter, RouterReport]:
-    """A router from the trials of several clips, and how it does on every fifth clip, which is held out.
+def train_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfig) -> tuple[MlpRouter, RouterReport]:
+    """A router from all trials, and how routers like it do on clips that they have not seen.
 
     Raises ValueError where there are too few trials to learn from.
     """
-    held_out = [trial for trial in trials if trial.clip % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1]
-    train = [trial for trial in trials if trial.clip % _HELD_OUT_EVERY != _HELD_OUT_EVERY - 1]
-    if len(train) < 20 or not held_out:
+    folds = [[trial for trial in trials if trial.clip % _FOLDS == fold] for fold in range(_FOLDS)]
+    if len(trials) < _FEWEST_TRIALS * _FOLDS or not all(folds):
         raise ValueError(f"{len(trials)} frames with a choice are too few to train a router on: take more clips")
-    router = _fit(train, config)
-    return router, _report(router, len(trials), held_out, config)
+    judged, chosen = [], []
+    for fold, held_out in enumerate(folds):
+        others = [trial for number, part in enumerate(folds) if number != fold for trial in part]
+        router = fit_router(others, costs, config)
+        judged += held_out
+        chosen += _choices(router, held_out)
+    return fit_router(trials, costs, config), _report(judged, np.array(chosen), config)
 
 
-def _fit(trials: Sequence[Trial], config: RouterConfig) -> MlpRouter:
+def fit_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfig) -> MlpRouter:
     inputs = np.stack([trial.features.vector() for trial in trials])
     mean, std = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-2)
-    x = torch.from_numpy((inputs - mean) / std)
-    labels = torch.tensor([oracle_label(trial, config.safety * config.tolerance) for trial in trials])
-    costs = torch.from_numpy(np.stack([trial.costs for trial in trials]))
-    excess = np.stack([trial.errors for trial in trials]) / config.tolerance - 1.0
-    network = _train_network(x, labels, costs, torch.from_numpy(np.clip(excess, 0.0, 1.0)), config)
+    x = torch.from_numpy(np.clip((inputs - mean) / std, -INPUT_LIMIT, INPUT_LIMIT))
+    relative = torch.from_numpy(np.stack([trial.errors for trial in trials]) / np.float32(config.tolerance))
+    network = _train_network(x, relative, torch.from_numpy(np.stack([trial.costs for trial in trials])), config)
     layers = tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in network
         if isinstance(layer, torch.nn.Linear)
     )
-    return MlpRouter(layers, mean.astype(np.float32), std.astype(np.float32))
+    standard = mean.astype(np.float32), std.astype(np.float32)
+    return MlpRouter(layers, *standard, costs, config.cost_weight, config.temperature)
 
 
-def _train_network(x, labels, costs, excess, config: RouterConfig) -> torch.nn.Sequential:
-    """``x (trials, features)``, ``labels (trials,)``, ``costs, excess (trials, branches)``."""
+def _train_network(x, relative, costs, config: RouterConfig) -> torch.nn.Sequential:
+    """``x (trials, features)``; errors over the tolerance and costs ``(trials, branches)``."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = torch.nn.Sequential(
-            torch.nn.Linear(x.shape[1], config.hidden), torch.nn.ReLU(), torch.nn.Linear(config.hidden, len(BRANCHES))
+            torch.nn.Linear(x.shape[1], config.hidden), torch.nn.ReLU(), torch.nn.Linear(config.hidden, len(BRANCHES) - 1)
         )
-    share = torch.bincount(labels, minlength=len(BRANCHES)) / len(labels)
-    target = (1 - config.uniform_share) * share + config.uniform_share / len(BRANCHES)
+    within = (relative <= 1).float()
+    excess = (relative - 1).clamp(0, _EXCESS_LIMIT)
+    weight = 1 + config.excess_weight * excess[:, :-1]
+    oracle = torch.nn.functional.one_hot(within.argmax(dim=1), len(BRANCHES)).float().mean(dim=0)
+    target = (1 - config.uniform_share) * oracle + config.uniform_share / len(BRANCHES)
+    spent = config.cost_weight * costs + (1 - within) + config.excess_weight * excess
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     for _ in range(config.steps):
         logits = network(x)
-        softmax = logits.softmax(dim=1)
-        loss = torch.nn.functional.cross_entropy(logits, labels)
-        loss = loss + config.cost_weight * (softmax * costs).sum(dim=1).mean()
-        loss = loss + config.risk_weight * (softmax * excess).sum(dim=1).mean()
+        sure = torch.ones(len(x), 1)
+        worth = torch.cat([logits.sigmoid(), sure], dim=1) - config.cost_weight * costs
+        softmax = (worth / config.temperature).softmax(dim=1)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, within[:, :-1], weight)
+        loss = loss + config.choice_weight * (softmax * spent).sum(dim=1).mean()
         loss = loss + config.balance_weight * ((softmax.mean(dim=0) - target) ** 2).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -127,29 +158,38 @@ def _train_network(x, labels, costs, excess, config: RouterConfig) -> torch.nn.S
     return network
 
 
-def _report(router: MlpRouter, trials: int, held_out: Sequence[Trial], config: RouterConfig) -> RouterReport:
-    labels = np.array([oracle_label(trial, config.safety * config.tolerance) for trial in held_out])
-    chosen, by_rules = (_choices(each, held_out) for each in (router, FixedRules()))
-    every = np.arange(len(held_out))
-    costs = np.stack([trial.costs for trial in held_out])
-    good = np.stack([trial.errors for trial in held_out]) <= config.tolerance
+def _report(trials: Sequence[Trial], chosen: np.ndarray, config: RouterConfig) -> RouterReport:
+    labels = np.array([oracle_label(trial, config.tolerance) for trial in trials])
+    by_rules = np.array(_choices(FixedRules(), trials))
+    sparse = np.full(len(trials), BRANCHES.index("sparse"))
+    every = np.arange(len(trials))
+    costs = np.stack([trial.costs for trial in trials])
+    errors = np.stack([trial.errors for trial in trials])
+    within, excess = errors <= config.tolerance, np.clip(errors / config.tolerance - 1, 0, None)
+    without_shallow = np.where(labels == BRANCHES.index("shallow"), np.where(within[:, 2], 2, 3), labels)
     return RouterReport(
-        trials=trials,
-        held_out_trials=len(held_out),
+        trials=len(trials),
         tolerance=config.tolerance,
         agreement=float((labels == chosen).mean()),
-        within_tolerance=float(good[every, chosen].mean()),
-        rules_within_tolerance=float(good[every, by_rules].mean()),
+        within_tolerance=float(within[every, chosen].mean()),
+        rules_within_tolerance=float(within[every, by_rules].mean()),
+        sparse_within_tolerance=float(within[:, 2].mean()),
+        shallow_within_tolerance=float(within[:, 1].mean()),
+        reuse_within_tolerance=float(within[:, 0].mean()),
+        excess=float(excess[every, chosen].mean()),
+        rules_excess=float(excess[every, by_rules].mean()),
         cost=float(costs[every, chosen].mean()),
         rules_cost=float(costs[every, by_rules].mean()),
+        sparse_cost=float(costs[every, sparse].mean()),
         oracle_cost=float(costs[every, labels].mean()),
+        oracle_cost_without_shallow=float(costs[every, without_shallow].mean()),
         branch_share=_shares(chosen),
         label_share=_shares(labels),
     )
 
 
-def _choices(router: Router, trials: Sequence[Trial]) -> np.ndarray:
-    return np.array([int(router.probabilities(trial.features).argmax()) for trial in trials])
+def _choices(router: Router, trials: Sequence[Trial]) -> list[int]:
+    return [int(router.probabilities(trial.features).argmax()) for trial in trials]
 
 
 def _shares(indices: np.ndarray) -> dict[str, float]:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each branch of the encoder would have given: the facts that the router learns from.
 
-Gate and encoder run over clips as they do on board. Where the router would have a choice, every branch is tried on the
-same caches and its image features are compared with those of a whole encode. A shallow pass is tried first: the
-full-depth pass over the same tokens after it overwrites all that it wrote, and the caches are as if it had not been.
+Gate and encoder run over clips as they do on board. Where the router would have a choice, a branch is taken at random, so
+that caches, ages and debts of all kinds occur as they will on board. Before a ``sparse`` or ``full`` one every branch is
+tried on the same caches and its image features are compared with those of a whole encode: a shallow pass first, as the
+full-depth pass over the same tokens after it overwrites all that it wrote. Nothing can be tried before ``reuse`` and
+``shallow``, which leave the caches as they were.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import numpy as np
 
 from edge_vlm.anc import SceneFeatures, scene_features
 from edge_vlm.runtime.bundle import VisionInfo
-from edge_vlm.sttf import Gate, SttfConfig, TokenState
+from edge_vlm.sttf import Gate, GateDecision, SttfConfig, TokenState
 from edge_vlm.sttf.fusion import scene_distance
 from edge_vlm.sttf.scene_watch import SceneWatch
 from offline_compress.train.router_clips import ClipFrame
 
-_SKIP_SHARE = 0.25  # frames left out now and then, so that larger changes and older caches occur
+_TAKEN = {"reuse": 0.2, "shallow": 0.12, "sparse": 0.58, "full": 0.1}  # how often, where there is a choice
+_MOST_REUSES = 3  # in a row, as ``RoutePolicy`` has it
 _CONFIDENCE_EVERY = 8
 
 
@@ -97,10 +100,17 @@ class _Rollout:
         positions = np.flatnonzero(tokens).astype(np.int32)
         return np.array(self.encoder.encode(self.encoder.patchify(frame.resized, positions), positions, shallow))
 
-    def refresh(self, frame: EncodedFrame, glance, decision, features: np.ndarray) -> None:
-        self.state.features = features
-        self.state.refresh(decision.active, glance.descriptors, glance.light, frame.stamp_ns)
-        self.state.observe(decision.changed, decision.due, decision.active)
+    def take(self, frame: EncodedFrame, glance, decision, branch: str) -> np.ndarray:
+        """Run a branch as the pipeline does; the image features after it."""
+        tokens = {"reuse": np.zeros_like(decision.active), "full": np.ones_like(decision.active)}.get(
+            branch, decision.active
+        )
+        if tokens.any():
+            shallow = branch == "shallow"
+            self.state.features = self.encode(frame, tokens, shallow)
+            self.state.refresh(tokens, glance.descriptors, glance.light, frame.stamp_ns, shallow)
+        self.state.observe(decision.changed, decision.due & ~tokens, tokens)
+        return self.state.features
 
 
 def gate_quality(
@@ -113,10 +123,7 @@ def gate_quality(
         rollout = _Rollout(encoder, config, grid, size)
         for frame in clip:
             glance, decision = rollout.look(frame)
-            features = rollout.state.features
-            if decision.active.any():
-                features = rollout.encode(frame, decision.active)
-            rollout.refresh(frame, glance, decision, features)
+            features = rollout.take(frame, glance, decision, "sparse")
             computed, frames = computed + int(decision.active.sum()), frames + 1
             errors.append(scene_distance(frame.dense, features))
     return GateQuality(np.array(errors), computed / (frames * grid[0] * grid[1]))
@@ -131,32 +138,34 @@ def trials_of_clip(
     size: int,
     confidence: Callable[[np.ndarray], float],
 ) -> list[Trial]:
-    """All branches, at every frame of the clip where there is a choice. ``confidence`` scores a caption of features."""
+    """All branches, where there is a choice and the caches allow it. ``confidence`` scores a caption of features."""
     rng = np.random.default_rng([index, 5])
     rollout = _Rollout(encoder, config, (vision.grid, vision.grid), size)
-    trials = []
-    score = 1.0
+    trials, score, reuses = [], 1.0, 0
     for number, frame in enumerate(clip):
         if number % _CONFIDENCE_EVERY == 0:
             score = confidence(frame.dense)
-        elif rng.random() < _SKIP_SHARE:
-            continue
         glance, decision = rollout.look(frame)
-        state, active = rollout.state, decision.active
-        features = state.features
-        if active.any():
-            choice = not decision.keyframe and not decision.deep_only
-            shallow = rollout.encode(frame, active, shallow=True) if choice else None
-            before, features = features, rollout.encode(frame, active)
-            if choice:
-                errors = [scene_distance(frame.dense, result) for result in (before, shallow, features)]
-                trials.append(_trial(index, glance, decision, state, score, errors, vision))
-        rollout.refresh(frame, glance, decision, features)
+        branch = "sparse"
+        if has_choice(decision):
+            branch = str(rng.choice(list(_TAKEN), p=list(_TAKEN.values())))
+            branch = "sparse" if branch == "reuse" and reuses == _MOST_REUSES else branch
+            if branch in ("sparse", "full"):
+                trials.append(_trial(rollout, frame, glance, decision, index, score, vision))
+        reuses = reuses + 1 if branch == "reuse" else 0
+        rollout.take(frame, glance, decision, branch)
     return trials
 
 
-def _trial(index: int, glance, decision, state, score: float, errors: list[float], vision: VisionInfo) -> Trial:
-    tokens = int(decision.active.sum())
+def has_choice(decision: GateDecision) -> bool:
+    """Whether the router decides, and not the rules above it."""
+    return bool(decision.active.any()) and not decision.keyframe and not decision.deep_only
+
+
+def _trial(rollout: _Rollout, frame: EncodedFrame, glance, decision, index: int, score: float, vision: VisionInfo):
+    before, tokens = rollout.state.features, int(decision.active.sum())
+    results = (before, rollout.encode(frame, decision.active, shallow=True), rollout.encode(frame, decision.active))
+    errors = [scene_distance(frame.dense, result) for result in results]
     macs = (0, vision.encoder_macs(tokens, True), vision.encoder_macs(tokens), vision.encoder_macs(vision.tokens))
-    features = scene_features(glance, decision, state, score)
+    features = scene_features(glance, decision, rollout.state, score)
     return Trial(index, features, np.array([*errors, 0.0], np.float32), np.array(macs, np.float32) / macs[-1])

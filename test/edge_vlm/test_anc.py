@@ -24,7 +24,8 @@ from edge_vlm.sttf.gate import GateDecision
 from edge_vlm.sttf.illumination import Light
 from edge_vlm.sttf.scene_watch import Glance
 
-FEATURES = SceneFeatures(0.1, 0.01, 2.0, 3.0, 1.0, 2.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
+FEATURES = SceneFeatures(0.1, 0.01, 2.0, 3.0, 1.0, 2.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0, 0.1)
+COSTS = np.array([[0.0, 0.0], [0.01, 0.5], [0.01, 0.99], [1.0, 0.0]], np.float32)
 
 
 def some(count):
@@ -141,9 +142,38 @@ def random_router(seed=0):
     size = len(SceneFeatures.names())
     layers = (
         (rng.normal(size=(8, size)).astype(np.float32), rng.normal(size=8).astype(np.float32)),
-        (rng.normal(size=(4, 8)).astype(np.float32), rng.normal(size=4).astype(np.float32)),
+        (rng.normal(size=(3, 8)).astype(np.float32), rng.normal(size=3).astype(np.float32)),
     )
-    return MlpRouter(layers, np.zeros(size, np.float32), np.ones(size, np.float32), HysteresisConfig(7, 0.2))
+    ones = np.ones(size, np.float32)
+    return MlpRouter(layers, 0 * ones, ones, COSTS, hysteresis=HysteresisConfig(7, 0.2))
+
+
+def sure_of(reuse, shallow, sparse, cost_weight=0.5):
+    """A router that always gives these probabilities of being within the tolerance."""
+    size = len(SceneFeatures.names())
+    chances = np.array([reuse, shallow, sparse], np.float32)
+    layers = ((np.zeros((3, size), np.float32), np.log(chances / (1 - chances))),)
+    ones = np.ones(size, np.float32)
+    return MlpRouter(layers, 0 * ones, ones, COSTS, cost_weight)
+
+
+def test_a_branch_is_worth_its_chance_less_its_cost():
+    def chosen(router, **scene):
+        return BRANCHES[router.probabilities(replace(FEATURES, **scene)).argmax()]
+
+    assert chosen(sure_of(0.1, 0.2, 0.9)) == "sparse"
+    assert chosen(sure_of(0.1, 0.2, 0.6)) == "sparse", "whole encodes cost more than they are worth here"
+    assert chosen(sure_of(0.1, 0.2, 0.3)) == "full"
+    assert chosen(sure_of(0.1, 0.2, 0.6), active_fraction=0.55) == "full", "hardly cheaper, and less sure"
+    assert chosen(sure_of(0.9, 0.92, 0.95), active_fraction=0.3) == "reuse"
+    assert chosen(sure_of(0.5, 0.9, 0.92), active_fraction=0.3) == "shallow"
+    assert chosen(sure_of(0.9, 0.92, 0.95, cost_weight=0.0)) == "full"
+
+
+def test_what_training_never_saw_is_taken_as_rare():
+    router = random_router()
+    far, further = (replace(FEATURES, mean_change=change) for change in (10.0, 1e6))
+    np.testing.assert_array_equal(router.probabilities(far), router.probabilities(further))
 
 
 def test_router_survives_json():
@@ -166,6 +196,8 @@ def test_router_survives_json():
         lambda json: json["layers"].pop(),
         lambda json: json["layers"][0]["bias"].__setitem__(0, float("nan")),
         lambda json: json.pop("layers"),
+        lambda json: json["costs"].pop(),
+        lambda json: json.update(temperature=0.0),
     ],
 )
 def test_a_router_of_another_shape_is_refused_with_the_remedy(spoil):
