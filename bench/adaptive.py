@@ -1,29 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reuse of tokens on real videos: how many, how near to full recomputation, how much faster.
+"""Compute that follows change: what the token gate and the router save, and what that costs in captions.
 
-``python -m bench.adaptive``, or `make bench-adaptive`. The videos are not part of the project; see --videos.
+``python -m bench.adaptive``, or `make bench-adaptive`. Rendered clips of held-out scenes need nothing but the bundle;
+the real videos are not part of the project, see --videos. Pictures lie beside the JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+from rich.console import Console
 
+from bench.accuracy_curve import FEWER_TOKENS, accuracy_curve, curve_rows
+from bench.adaptive_pictures import draw_curve, draw_timeline
+from bench.rendered_rows import (
+    DENSE,
+    all_variants,
+    low_motion_sequences,
+    measure,
+    mixed_sequences,
+    router_rows,
+    skipping_rows,
+    variant_figures,
+    variant_rows,
+    variant_table,
+)
 from bench.rows import Row, rows_table, write_rows
-from bench.video_reuse import VideoReuse, measure_video
+from bench.video_rows import REUSE_GOALS, find_videos, video_rows
 from edge_vlm.errors import EdgeVlmError, SourceError
 from edge_vlm.runtime import Bundle
-from edge_vlm.sttf import SttfConfig
-from offline_compress.train.progress import open_console
+from offline_compress.train.progress import counted, open_console
 
-STATIC = ("bottle-detection.mp4", "one-by-one-person-detection.mp4")
-MOVING = ("solidWhiteRight.mp4",)
-GESTURES = "asl_gestures"
-CURVE_THRESHOLDS = (0.0, 3.0, 12.0, 24.0)
+CURVE_PICTURE, TIMELINE_PICTURE = "adaptive_curve.png", "adaptive_timeline.png"
+TIMELINE_CLIP = 1
 
 
 def main() -> int:
@@ -31,65 +42,52 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-adaptive", description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/demo"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--videos", type=Path, default=Path("../shared/data/videos"), metavar="DIR")
-    parser.add_argument("--frames", type=int, default=200, help="of each video (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=150, help="of each video (default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=20, help="rendered clips of each kind (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/adaptive.json"), help="default: %(default)s")
     args = parser.parse_args()
     console = open_console()
     try:
-        rows = adaptive_rows(Bundle.load(args.bundle), find_videos(args.videos), args.frames)
+        bundle = Bundle.load(args.bundle)
+        rows, table = rendered_rows(bundle, args.clips, args.out.parent, console)
+        rows += real_rows(bundle, args.videos, args.frames, console)
         write_rows(args.out, rows)
     except EdgeVlmError as error:
         print(f"bench-adaptive: {error}", file=sys.stderr)
         return 1
+    console.print(table)
     console.print(rows_table("adaptive", rows))
-    console.print(f"written to {args.out}")
+    console.print(f"written to {args.out}; pictures: {args.out.parent / CURVE_PICTURE}, {TIMELINE_PICTURE}")
     return 0
 
 
-def find_videos(folder: Path) -> dict[str, list[Path]]:
-    """The videos by group. Raises SourceError where one group has none."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    groups = {
-        "static": [path for path in files if path.name in STATIC],
-        "gestures": [path for path in files if path.parent.name == GESTURES],
-        "moving": [path for path in files if path.name in MOVING],
-    }
-    for name, paths in groups.items():
-        if not paths:
-            raise SourceError(f"no {name} videos under {folder}", "name their folder with --videos DIR")
-    return groups
+def rendered_rows(bundle: Bundle, clips: int, pictures: Path, console: Console):
+    """Rows, and the table of the variants; draws the pictures."""
+    with console.status("rendered clips of held-out scenes"):
+        sequences = mixed_sequences(clips)
+        mixed = measure(bundle, sequences, all_variants())
+        configs = {name: config for name, config in all_variants().items() if name in ("both", DENSE)}
+        low_motion = measure(bundle, low_motion_sequences(max(1, clips // 2)), configs)
+    figures = variant_figures(mixed)
+    with counted("accuracy against tokens", 2 * len(FEWER_TOKENS), console) as progress:
+        points = accuracy_curve(bundle, sequences[: max(1, clips // 2)], progress)
+    shown = min(TIMELINE_CLIP, clips - 1)
+    draw_curve(points, pictures / CURVE_PICTURE)
+    draw_timeline(sequences[shown], mixed.runs["both"][shown], mixed.runs[DENSE][shown], pictures / TIMELINE_PICTURE)
+    rows = variant_rows(figures) + router_rows(mixed, low_motion, figures)
+    return rows + skipping_rows(mixed) + curve_rows(points), variant_table(figures)
 
 
-def adaptive_rows(bundle: Bundle, groups: dict[str, list[Path]], frames: int) -> list[Row]:
-    measured = {name: [measure_video(bundle, path, frames) for path in paths] for name, paths in groups.items()}
-    goals = {"static": 0.84, "gestures": 0.84, "moving": 0.5}
-    rows = [row for name, videos in measured.items() for row in group_rows(name, videos, goals[name])]
-    gate = SttfConfig.from_json(bundle.sttf)
-    for threshold in CURVE_THRESHOLDS:
-        changed = replace(gate, threshold_on=threshold, threshold_off=threshold * 2 / 3)
-        videos = [measure_video(bundle, path, frames, changed) for path in groups["static"]]
-        rows.append(Row(f"static, threshold {threshold:g}: tokens reused", _mean(videos, "reused")))
-        rows.append(Row(f"static, threshold {threshold:g}: mean cosine", _mean(videos, "cosine")))
-    return rows
-
-
-def group_rows(name: str, videos: list[VideoReuse], reuse_goal: float) -> list[Row]:
-    """Means are over videos, each counted once; the worst frame is that of all."""
-    worst = min(video.cosine.min() for video in videos)
-    ratio = float(np.mean([video.dense_ms.mean() / video.reuse_ms.mean() for video in videos]))
-    return [
-        Row(f"{name}: tokens reused", _mean(videos, "reused"), "", reuse_goal, "higher"),
-        Row(f"{name}: mean cosine to dense features", _mean(videos, "cosine"), "", 0.98, "higher"),
-        Row(f"{name}: worst frame's cosine", float(worst), "", 0.95, "higher"),
-        Row(f"{name}: mean cosine of frame skipping, same tokens", _mean(videos, "skip_cosine")),
-        Row(f"{name}: mean cosine of the first frame, kept for ever", _mean(videos, "frozen_cosine")),
-        Row(f"{name}: captions as with full recomputation", _mean(videos, "same_caption")),
-        Row(f"{name}: times faster than full recomputation", ratio, "", None if name == "moving" else 8.0, "higher"),
-    ]
-
-
-def _mean(videos: list[VideoReuse], figure: str) -> float:
-    return float(np.mean([getattr(video, figure).mean() for video in videos]))
+def real_rows(bundle: Bundle, folder: Path, frames: int, console: Console) -> list[Row]:
+    """The rows of the videos; where they are missing, one that says so."""
+    try:
+        groups = find_videos(folder)
+    except SourceError as missing:
+        return [
+            Row(f"{name}: tokens reused", None, "", goal, "higher", missing.what) for name, goal in REUSE_GOALS.items()
+        ]
+    with counted("videos", sum(map(len, groups.values())), console) as progress:
+        return video_rows(bundle, groups, frames, progress)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from edge_vlm.step_report import StepReport
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline's reports, and its image features ``(image_tokens, dim)`` after each frame."""
+    """One pipeline's reports, and its image features ``(image_tokens, dim)`` after each frame, where they were kept."""
 
     reports: tuple[StepReport, ...]
     features: tuple[np.ndarray, ...]
@@ -52,7 +52,10 @@ class Run:
 
 
 def run_side_by_side(
-    bundle: Bundle, observations: Iterable[Observation], configs: Mapping[str, PipelineConfig]
+    bundle: Bundle,
+    observations: Iterable[Observation],
+    configs: Mapping[str, PipelineConfig],
+    keep_features: bool = True,
 ) -> dict[str, Run]:
     """Each frame through every pipeline before the next one comes, so that all meet the same machine.
 
@@ -69,7 +72,8 @@ def run_side_by_side(
         for observation in observations:
             for name, pipeline in pipelines.items():
                 reports[name].append(pipeline.step(observation))
-                features[name].append(encoders[name].image_features.copy())
+                if keep_features:
+                    features[name].append(encoders[name].image_features.copy())
     finally:
         for pipeline in pipelines.values():
             pipeline.close()

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 
 from edge_vlm.errors import BundleError
 
+SIGNALS = ("both", "frames", "events")
+
 
 @dataclass(frozen=True)
 class SttfConfig:
@@ -37,6 +39,8 @@ class SttfConfig:
         the context is out of date once so many patches have changed, as a part of all patches. Such tokens are
         computed anew when the scene has settled.
     context_share: while the scene keeps changing, so many of them per changed patch are computed along with it.
+    signals: what tells change: ``both`` frames and events (the larger score), ``frames`` or ``events`` alone. Where
+        there are no events the frames tell.
     scene_distance: relative distance of the fused scene embedding (see ``fusion``) that asks for a new caption.
     """
 
@@ -58,6 +62,7 @@ class SttfConfig:
     settle_frames: int = 2
     context_debt_max: float = 0.05
     context_share: float = 0.5
+    signals: str = "both"
     scene_distance: float = 0.33
 
     def __post_init__(self) -> None:
@@ -69,10 +74,12 @@ class SttfConfig:
             raise ValueError(f"dilation is 0, 4 or 8 neighbours, not {self.dilation}")
         if not 0 < self.noise_min_levels <= self.noise_max_levels:
             raise ValueError("0 < noise_min_levels <= noise_max_levels is needed")
+        if self.signals not in SIGNALS:
+            raise ValueError(f"signals is one of {', '.join(SIGNALS)}, not {self.signals!r}")
         if not 0 < self.keyframe_fraction <= 1:
             raise ValueError(f"keyframe_fraction is in (0, 1], not {self.keyframe_fraction}")
 
-    def to_json(self) -> dict[str, float | int]:
+    def to_json(self) -> dict[str, float | int | str]:
         return asdict(self)
 
     @classmethod

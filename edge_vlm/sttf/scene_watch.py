@@ -53,10 +53,11 @@ class SceneWatch:
     frames: FrameChange
     events: EventChange
     pixels_per_cell: float
+    signals: str = "both"
 
     @classmethod
     def of(cls, config: SttfConfig, grid: tuple[int, int], image_size: int) -> SceneWatch:
-        return cls(grid, FrameChange.of(config), EventChange(config), image_size / (grid[1] * CELLS))
+        return cls(grid, FrameChange.of(config), EventChange(config), image_size / (grid[1] * CELLS), config.signals)
 
     def reset(self) -> None:
         self.frames.reset()
@@ -67,8 +68,9 @@ class SceneWatch:
         descriptors, previous = describe(image, self.grid), self.frames.previous
         scores, light = self.frames.measure(descriptors, state)
         event_scores, rate = None, 0.0
-        if events is not None:
+        if events is not None and self.signals != "frames":
             event_scores = self.events.measure(events, state)
             rate = events.total / (events.counts.size * max(events.duration_us, 1) * 1e-6) if events.total else 0.0
+            scores = None if self.signals == "events" else scores
         scores = combine(scores, event_scores)
         return Glance(scores, descriptors, light, self.grid, self.pixels_per_cell, previous, rate)

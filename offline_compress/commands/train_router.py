@@ -18,8 +18,8 @@ from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 from edge_vlm.sttf import SttfConfig
-from offline_compress.train.router import RouterConfig, RouterReport, train_router
-from offline_compress.train.router_calibration import Calibration, calibrate
+from offline_compress.train.router import RouterConfig, RouterReport, branch_costs, train_router
+from offline_compress.train.router_calibration import Calibration, calibrate, kept
 from offline_compress.train.router_clips import render_clip
 from offline_compress.train.router_oracle import encode_whole, trials_of_clip
 
@@ -31,11 +31,14 @@ _SEED_STRIDE = 100_003
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; its bundle.json is replaced")
     parser.add_argument(
-        "--clips", type=count, default=80, help="rendered clips of about 30 frames (default: %(default)s)"
+        "--clips", type=count, default=160, help="rendered clips of about 30 frames (default: %(default)s)"
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="of clips and training (default: %(default)s)")
     parser.add_argument(
         "--tolerance", type=positive, help="distance from full recomputation allowed (default: calibrated)"
+    )
+    parser.add_argument(
+        "--keep-gate", action="store_true", help="train the router for the bundle's own gate, which stays as it is"
     )
     parser.add_argument("--threads", type=count, help="inference threads (default: one per core)")
 
@@ -45,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     with _progress() as progress:
         calibration, trials = _collect(bundle, args, progress)
     tolerance = args.tolerance or calibration.tolerance
+    config = RouterConfig(tolerance=tolerance, seed=args.seed)
     try:
-        router, report = train_router(trials, RouterConfig(tolerance=tolerance, seed=args.seed))
+        router, report = train_router(trials, branch_costs(bundle.vision), config)
     except ValueError as error:
         raise InputError(str(error), "raise --clips") from error
     training = {"seed": args.seed, "clips": args.clips, **report.to_json()}
@@ -71,7 +75,11 @@ def _collect(bundle: Bundle, args: argparse.Namespace, progress: Progress):
         for index in progress.track(range(args.clips), description="render and encode")
     ]
     task = progress.add_task("calibrate the gate", total=None)
-    calibration = calibrate(encoder, clips[:_CALIBRATION_CLIPS], SttfConfig(), (vision.grid, vision.grid), size)
+    grid, some = (vision.grid, vision.grid), clips[:_CALIBRATION_CLIPS]
+    if args.keep_gate:
+        calibration = kept(encoder, some, SttfConfig.from_json(bundle.sttf), grid, size)
+    else:
+        calibration = calibrate(encoder, some, SttfConfig(), grid, size)
     progress.update(task, total=1, completed=1)
     trials = []
     for index, clip in enumerate(progress.track(clips, description="try the branches")):
@@ -97,18 +105,24 @@ def _print(bundle: Bundle, calibration: Calibration, report: RouterReport) -> No
         ("gate thresholds on / off", f"{calibration.sttf.threshold_on} / {calibration.sttf.threshold_off}"),
         ("new caption from a scene distance of", f"{calibration.sttf.scene_distance:.3f}"),
         ("tokens computed by the gate alone", f"{100 * calibration.quality.token_share:.1f} %"),
-        ("frames with a choice, held out", f"{report.trials}, {report.held_out_trials}"),
-        ("held out: agrees with the oracle", f"{100 * report.agreement:.1f} %"),
-        ("held out: within tolerance", f"{100 * report.within_tolerance:.1f} %"),
-        ("    fixed rules", f"{100 * report.rules_within_tolerance:.1f} %"),
-        ("held out: cost", f"{100 * report.cost:.1f} % of whole encodes"),
-        ("    fixed rules, oracle", f"{100 * report.rules_cost:.1f} %, {100 * report.oracle_cost:.1f} %"),
-        ("held out: branches", _percent(report.branch_share)),
-        ("held out: oracle's branches", _percent(report.label_share)),
+        ("frames with a choice", str(report.trials)),
+        ("agrees with the oracle", f"{100 * report.agreement:.1f} %"),
+        ("within tolerance, cost", _pair(report.within_tolerance, report.cost)),
+        ("    fixed rules", _pair(report.rules_within_tolerance, report.rules_cost)),
+        ("    always sparse", _pair(report.sparse_within_tolerance, report.sparse_cost)),
+        ("    oracle", _pair(1.0, report.oracle_cost)),
+        ("    oracle without shallow", _pair(1.0, report.oracle_cost_without_shallow)),
+        ("mean excess over the tolerance, fixed rules", f"{report.excess:.3f}, {report.rules_excess:.3f}"),
+        ("branches", _percent(report.branch_share)),
+        ("oracle's branches", _percent(report.label_share)),
     ]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _pair(within: float, cost: float) -> str:
+    return f"{100 * within:.1f} %, {100 * cost:.1f} % of whole encodes"
 
 
 def _percent(shares: dict[str, float]) -> str:

@@ -30,7 +30,7 @@ _FEWEST_TRIALS = 20
 class RouterConfig:
     """``tolerance``: scene distance from a whole encode up to which a branch is good enough.
 
-    ``cost_weight``: what a whole encode is worth, in frames within the tolerance. ``excess_weight``: how much more a
+    ``cost_weight``: what a whole encode costs, in frames within the tolerance. ``excess_weight``: how much more a
     branch twice as far off as allowed weighs than one that is just out. ``choice_weight`` and ``balance_weight`` are
     relative to the logistic loss; ``uniform_share`` of the balance target keeps rare branches alive.
     """
@@ -38,14 +38,14 @@ class RouterConfig:
     tolerance: float
     cost_weight: float = 0.5
     temperature: float = 0.1
-    excess_weight: float = 1.0
-    choice_weight: float = 0.5
-    balance_weight: float = 0.2
+    excess_weight: float = 0.25
+    choice_weight: float = 0.2
+    balance_weight: float = 0.1
     uniform_share: float = 0.05
     hidden: int = 12
     steps: int = 300
     learning_rate: float = 0.02
-    weight_decay: float = 0.5
+    l2_weight: float = 0.002
     seed: int = 0
 
 
@@ -133,7 +133,9 @@ def _train_network(x, relative, costs, config: RouterConfig) -> torch.nn.Sequent
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = torch.nn.Sequential(
-            torch.nn.Linear(x.shape[1], config.hidden), torch.nn.ReLU(), torch.nn.Linear(config.hidden, len(BRANCHES) - 1)
+            torch.nn.Linear(x.shape[1], config.hidden),
+            torch.nn.ReLU(),
+            torch.nn.Linear(config.hidden, len(BRANCHES) - 1),
         )
     within = (relative <= 1).float()
     excess = (relative - 1).clamp(0, _EXCESS_LIMIT)
@@ -141,7 +143,7 @@ def _train_network(x, relative, costs, config: RouterConfig) -> torch.nn.Sequent
     oracle = torch.nn.functional.one_hot(within.argmax(dim=1), len(BRANCHES)).float().mean(dim=0)
     target = (1 - config.uniform_share) * oracle + config.uniform_share / len(BRANCHES)
     spent = config.cost_weight * costs + (1 - within) + config.excess_weight * excess
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     for _ in range(config.steps):
         logits = network(x)
@@ -151,6 +153,7 @@ def _train_network(x, relative, costs, config: RouterConfig) -> torch.nn.Sequent
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, within[:, :-1], weight)
         loss = loss + config.choice_weight * (softmax * spent).sum(dim=1).mean()
         loss = loss + config.balance_weight * ((softmax.mean(dim=0) - target) ** 2).sum()
+        loss = loss + config.l2_weight * sum((values**2).sum() for values in network.parameters() if values.ndim > 1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

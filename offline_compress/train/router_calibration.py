@@ -41,6 +41,19 @@ def noise_distance(clips: Sequence[Sequence[EncodedFrame]]) -> float:
     return float(np.quantile(distances, _NOISE_QUANTILE)) if distances else 0.0
 
 
+def tolerance_of(clips: Sequence[Sequence[EncodedFrame]]) -> tuple[float, float]:
+    """Noise distance, and the tolerance of reused features that follows from it."""
+    noise = noise_distance(clips)
+    return noise, max(_MIN_TOLERANCE, _TOLERANCE_OVER_NOISE * noise)
+
+
+def kept(
+    encoder: Encoder, clips: Sequence[Sequence[EncodedFrame]], config: SttfConfig, grid: tuple[int, int], size: int
+) -> Calibration:
+    """What a gate gives as it is."""
+    return Calibration(*tolerance_of(clips), config, gate_quality(encoder, clips, config, grid, size))
+
+
 def calibrate(
     encoder: Encoder, clips: Sequence[Sequence[EncodedFrame]], base: SttfConfig, grid: tuple[int, int], size: int
 ) -> Calibration:
@@ -49,8 +62,7 @@ def calibrate(
     That is: 95 % of the frames within the tolerance, or hardly worse than with the lowest thresholds. What a fine
     gate gets wrong too (much appears at once, and unchanged tokens keep the context of before) is the router's matter.
     """
-    noise = noise_distance(clips)
-    tolerance = max(_MIN_TOLERANCE, _TOLERANCE_OVER_NOISE * noise)
+    noise, tolerance = tolerance_of(clips)
     best, best_error = None, 0.0
     for threshold in _THRESHOLDS:
         config = replace(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each branch of the encoder would have given: the facts that the router learns from.
 
-Gate and encoder run over clips as they do on board. Where the router would have a choice, a branch is taken at random, so
-that caches, ages and debts of all kinds occur as they will on board. Before a ``sparse`` or ``full`` one every branch is
-tried on the same caches and its image features are compared with those of a whole encode: a shallow pass first, as the
-full-depth pass over the same tokens after it overwrites all that it wrote. Nothing can be tried before ``reuse`` and
-``shallow``, which leave the caches as they were.
+Gate and encoder run over clips as they do on board. Where the router would have a choice, a branch is taken at random,
+so that caches, ages and debts of all kinds occur as they will on board. Before a ``sparse`` or ``full`` one all of them
+are tried on the same caches and their image features are compared with those of a whole encode: a shallow pass first,
+as the full-depth pass over the same tokens after it overwrites all that it wrote. Before ``reuse`` and ``shallow``
+nothing can be tried: the caches must stay as they are.
 """
 
 from __future__ import annotations

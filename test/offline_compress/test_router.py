@@ -12,12 +12,13 @@ pytest.importorskip("torch")
 from edge_vlm.anc import BRANCHES, MlpRouter, SceneFeatures
 from edge_vlm.runtime.bundle import VisionInfo
 from edge_vlm.sttf import SttfConfig
-from offline_compress.train.router import RouterConfig, oracle_label, train_router
-from offline_compress.train.router_calibration import calibrate, noise_distance
+from offline_compress.train.router import RouterConfig, branch_costs, oracle_label, train_router
+from offline_compress.train.router_calibration import calibrate, kept, noise_distance
 from offline_compress.train.router_clips import render_clip
 from offline_compress.train.router_oracle import Trial, encode_whole, gate_quality, trials_of_clip
 
 GRID = (14, 14)
+COSTS = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0]], np.float32)  # at an active fraction of 0.1
 VISION = VisionInfo(196, 14, 192, 6, 2, 49, 1000, 400, 1, 5000)
 
 
@@ -58,6 +59,15 @@ def test_clips_are_repeatable_and_know_what_is_still():
     assert not first[0].still and any(frame.still for frame in first)
 
 
+def test_costs_follow_from_the_encoder():
+    costs = branch_costs(VISION)
+    for active in (1, 50, 196):
+        for row, shallow in ((1, True), (2, False)):
+            share = VISION.encoder_macs(active, shallow) / VISION.encoder_macs(196)
+            assert costs[row, 0] + costs[row, 1] * active / 196 == pytest.approx(share)
+    assert costs[0].tolist() == [0, 0] and costs[3].tolist() == [1, 0]
+
+
 def test_threshold_zero_has_no_error_and_computes_everything(clips):
     quality = gate_quality(PatchEncoder(), clips[:2], SttfConfig(threshold_on=0.0, threshold_off=0.0), GRID, 224)
     assert quality.token_share == 1.0 and quality.errors.max() == 0.0
@@ -71,6 +81,9 @@ def test_calibration_costs_no_accuracy_and_reuses(clips):
     assert np.quantile(calibration.quality.errors, 0.95) <= allowed
     assert calibration.quality.token_share < 0.6
     assert calibration.sttf.scene_distance > noise_distance(clips)
+    gate = SttfConfig(threshold_on=5.0, threshold_off=3.0)
+    as_it_is = kept(PatchEncoder(), clips, gate, GRID, 224)
+    assert as_it_is.sttf == gate and as_it_is.tolerance == calibration.tolerance
 
 
 def test_trials_cost_and_err_as_their_branches_do(clips):
@@ -90,7 +103,7 @@ def test_trials_cost_and_err_as_their_branches_do(clips):
 def synthetic_trials(count=400, seed=0):
     """The branch that is needed follows from one feature; the router has to find out which."""
     rng = np.random.default_rng(seed)
-    base = SceneFeatures(0.1, 0.01, 1.0, 1.0, 1.0, 1.0, 0.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0)
+    base = SceneFeatures(0.1, 0.01, 1.0, 1.0, 1.0, 1.0, 0.2, 4.0, 0.0, 0.9, 1.0, 0.0, 0.0, 0.1)
     trials = []
     for index in range(count):
         change = float(rng.uniform(0, 4))
@@ -107,22 +120,23 @@ def test_label_is_the_cheapest_branch_within_the_tolerance():
 
 
 def test_router_learns_the_oracle_and_uses_every_branch():
-    router, report = train_router(synthetic_trials(), RouterConfig(tolerance=0.3))
-    assert report.agreement > 0.9
+    router, report = train_router(synthetic_trials(), COSTS, RouterConfig(tolerance=0.3))
+    assert report.agreement > 0.7
     assert min(report.branch_share.values()) > 0.05
+    assert report.within_tolerance > 0.9 > report.rules_within_tolerance
     assert report.cost == pytest.approx(report.oracle_cost, abs=0.1)
-    assert report.held_out_trials == 80
+    assert report.oracle_cost_without_shallow > report.oracle_cost
     again = MlpRouter.from_json(router.to_json())
     features = synthetic_trials(3)[2].features
     np.testing.assert_allclose(again.probabilities(features), router.probabilities(features), atol=1e-5)
 
 
 def test_training_is_repeatable():
-    first, _ = train_router(synthetic_trials(100), RouterConfig(tolerance=0.3, steps=50))
-    second, _ = train_router(synthetic_trials(100), RouterConfig(tolerance=0.3, steps=50))
+    first, _ = train_router(synthetic_trials(150), COSTS, RouterConfig(tolerance=0.3, steps=50))
+    second, _ = train_router(synthetic_trials(150), COSTS, RouterConfig(tolerance=0.3, steps=50))
     assert first.to_json() == second.to_json()
 
 
 def test_too_few_trials_are_refused():
     with pytest.raises(ValueError, match="more clips"):
-        train_router(synthetic_trials(5), RouterConfig(tolerance=0.3))
+        train_router(synthetic_trials(5), COSTS, RouterConfig(tolerance=0.3))
