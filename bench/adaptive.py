@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.accuracy_curve import FEWER_TOKENS, accuracy_curve, curve_rows
 from bench.adaptive_pictures import draw_curve, draw_timeline
+from bench.gesture_rows import MODELS, NMNIST, gesture_rows
 from bench.rendered_rows import (
     DENSE,
     all_variants,
@@ -44,6 +45,9 @@ def main() -> int:
     parser.add_argument("--videos", type=Path, default=Path("../shared/data/videos"), metavar="DIR")
     parser.add_argument("--frames", type=int, default=150, help="of each video (default: %(default)s)")
     parser.add_argument("--clips", type=int, default=20, help="rendered clips of each kind (default: %(default)s)")
+    parser.add_argument("--models", type=Path, default=MODELS, metavar="DIR", help="event models of make events")
+    parser.add_argument("--nmnist", type=Path, default=NMNIST, metavar="PATH", help="folder or .npz")
+    parser.add_argument("--dvs128", type=Path, metavar="DIR", help="the folder of DVS128 Gesture, where you have it")
     parser.add_argument("--out", type=Path, default=Path("out/bench/adaptive.json"), help="default: %(default)s")
     args = parser.parse_args()
     console = open_console()
@@ -51,6 +55,8 @@ def main() -> int:
         bundle = Bundle.load(args.bundle)
         rows, table = rendered_rows(bundle, args.clips, args.out.parent, console)
         rows += real_rows(bundle, args.videos, args.frames, console)
+        with console.status("event classification"):
+            rows += gesture_rows(args.models, args.nmnist, args.dvs128)
         write_rows(args.out, rows)
     except EdgeVlmError as error:
         print(f"bench-adaptive: {error}", file=sys.stderr)
