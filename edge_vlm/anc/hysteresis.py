@@ -16,7 +16,7 @@ class HysteresisConfig:
     """``dwell_frames``: a dearer branch is kept at least that long. ``margin``: and left only for a branch whose
     probability is larger by that much."""
 
-    dwell_frames: int = 5
+    dwell_frames: int = 3
     margin: float = 0.1
 
     def to_json(self) -> dict[str, float | int]:
@@ -34,7 +34,11 @@ class HysteresisConfig:
 
 @dataclass
 class BranchHysteresis:
-    """Dearer at once, cheaper slowly: a change must never wait for a dwell time to end."""
+    """Dearer at once, cheaper slowly: a change must never wait for a dwell time to end.
+
+    The dearest branch is not held: a whole encode puts everything right at once, and one after the other would be the
+    costliest way to be steady.
+    """
 
     config: HysteresisConfig
     current: int | None = None
@@ -46,6 +50,9 @@ class BranchHysteresis:
     def choose(self, probabilities: np.ndarray, branches: Sequence[str]) -> tuple[str, bool]:
         """The branch of this frame, and whether it was held against the router's wish. ``branches`` cheapest first."""
         wish = int(np.argmax(probabilities))
+        if wish == len(branches) - 1:
+            self.frames_held += 1
+            return branches[wish], False
         if self.current is None or wish > self.current:
             self.current, self.frames_held = wish, 0
         self.frames_held += 1

@@ -125,9 +125,16 @@ def test_dearer_at_once_cheaper_only_after_the_dwell_time():
         return hysteresis.choose(Always(branch).probabilities(None), BRANCHES)
 
     assert choose("shallow") == ("shallow", False)
-    assert choose("full") == ("full", False)
+    assert choose("sparse") == ("sparse", False)
     held = [choose("shallow") for _ in range(4)]
-    assert held == [("full", True), ("full", True), ("shallow", False), ("shallow", False)]
+    assert held == [("sparse", True), ("sparse", True), ("shallow", False), ("shallow", False)]
+
+
+def test_whole_encodes_are_not_held():
+    hysteresis = BranchHysteresis(HysteresisConfig(dwell_frames=3, margin=0.1))
+    wishes = ("sparse", "full", "sparse", "full", "shallow", "shallow")
+    taken = [hysteresis.choose(Always(wish).probabilities(None), BRANCHES)[0] for wish in wishes]
+    assert taken == ["sparse", "full", "sparse", "full", "shallow", "shallow"]
 
 
 def test_a_narrow_win_does_not_switch():
