@@ -109,7 +109,7 @@ class _Rollout:
             shallow = branch == "shallow"
             self.state.features = self.encode(frame, tokens, shallow)
             self.state.refresh(tokens, glance.descriptors, glance.light, frame.stamp_ns, shallow)
-        self.state.observe(decision.changed, decision.due & ~tokens, tokens)
+        self.state.observe(decision.changed, decision.due & ~tokens, tokens, frame.stamp_ns)
         return self.state.features
 
 
