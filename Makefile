@@ -39,8 +39,8 @@ bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs (PHOTO
 bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
 	$(RUN) -m bench.ops --out out/bench/ops.json
 
-bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## reuse of tokens on real videos (VIDEOS=DIR); writes out/bench/adaptive.json
-	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) --out out/bench/adaptive.json
+bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## what gate and router save and cost, beside other ways (VIDEOS=DIR); writes out/bench/adaptive.json
+	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(DVS128),--dvs128 $(DVS128)) --out out/bench/adaptive.json
 
 bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
 	$(RUN) -m bench.ros --out out/bench/ros.json
