@@ -31,7 +31,7 @@ _SEED_STRIDE = 100_003
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; its bundle.json is replaced")
     parser.add_argument(
-        "--clips", type=count, default=160, help="rendered clips of about 30 frames (default: %(default)s)"
+        "--clips", type=count, default=130, help="rendered clips of about 30 frames (default: %(default)s)"
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="of clips and training (default: %(default)s)")
     parser.add_argument(
@@ -108,6 +108,7 @@ def _print(bundle: Bundle, calibration: Calibration, report: RouterReport) -> No
         ("frames with a choice", str(report.trials)),
         ("agrees with the oracle", f"{100 * report.agreement:.1f} %"),
         ("within tolerance, cost", _pair(report.within_tolerance, report.cost)),
+        ("    weighed so that it costs as the rules do", _pair(report.at_rules_cost, report.rules_cost)),
         ("    fixed rules", _pair(report.rules_within_tolerance, report.rules_cost)),
         ("    always sparse", _pair(report.sparse_within_tolerance, report.sparse_cost)),
         ("    oracle", _pair(1.0, report.oracle_cost)),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edge_vlm.anc import BRANCHES, FixedRules, MlpRouter
-from edge_vlm.anc.router import INPUT_LIMIT, Router
+from edge_vlm.anc.router import INPUT_LIMIT
 from edge_vlm.runtime.bundle import VisionInfo
 from offline_compress.train.router_oracle import Trial
 
@@ -55,6 +55,7 @@ class RouterReport:
 
     ``agreement`` with the oracle; ``within_tolerance`` of the branches chosen, of those that fixed rules choose, and of
     ``sparse`` always; ``excess`` over the tolerance, relative to it; ``cost`` as a part of whole encodes;
+    ``at_rules_cost``: within tolerance where the router's ``cost_weight`` makes it cost what the rules do.
     ``oracle_cost_without_shallow`` tells what that branch is worth. ``branch_share`` chosen, ``label_share`` of the
     oracle.
     """
@@ -63,6 +64,7 @@ class RouterReport:
     tolerance: float
     agreement: float
     within_tolerance: float
+    at_rules_cost: float
     rules_within_tolerance: float
     sparse_within_tolerance: float
     shallow_within_tolerance: float
@@ -91,11 +93,6 @@ def branch_costs(vision: VisionInfo) -> np.ndarray:
     return np.array([*rows, (1.0, 0.0)], np.float32)
 
 
-def oracle_label(trial: Trial, tolerance: float) -> int:
-    """Index of the cheapest branch within the tolerance; branches are ordered by cost, the last has no error."""
-    return int(np.argmax(trial.errors <= tolerance))
-
-
 def train_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfig) -> tuple[MlpRouter, RouterReport]:
     """A router from all trials, and how routers like it do on clips that they have not seen.
 
@@ -104,13 +101,13 @@ def train_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfi
     folds = [[trial for trial in trials if trial.clip % _FOLDS == fold] for fold in range(_FOLDS)]
     if len(trials) < _FEWEST_TRIALS * _FOLDS or not all(folds):
         raise ValueError(f"{len(trials)} frames with a choice are too few to train a router on: take more clips")
-    judged, chosen = [], []
+    judged, chances = [], []
     for fold, held_out in enumerate(folds):
         others = [trial for number, part in enumerate(folds) if number != fold for trial in part]
         router = fit_router(others, costs, config)
         judged += held_out
-        chosen += _choices(router, held_out)
-    return fit_router(trials, costs, config), _report(judged, np.array(chosen), config)
+        chances += [router.within_tolerance(trial.features) for trial in held_out]
+    return fit_router(trials, costs, config), _report(judged, np.array(chances), config)
 
 
 def fit_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfig) -> MlpRouter:
@@ -161,29 +158,32 @@ def _train_network(x, relative, costs, config: RouterConfig) -> torch.nn.Sequent
     return network
 
 
-def _report(trials: Sequence[Trial], chosen: np.ndarray, config: RouterConfig) -> RouterReport:
-    labels = np.array([oracle_label(trial, config.tolerance) for trial in trials])
-    by_rules = np.array(_choices(FixedRules(), trials))
-    sparse = np.full(len(trials), BRANCHES.index("sparse"))
-    every = np.arange(len(trials))
-    costs = np.stack([trial.costs for trial in trials])
-    errors = np.stack([trial.errors for trial in trials])
+def _report(trials: Sequence[Trial], chances: np.ndarray, config: RouterConfig) -> RouterReport:
+    """``chances (trials, branches)`` of staying within the tolerance."""
+    errors, costs = (np.stack([getattr(trial, name) for trial in trials]) for name in ("errors", "costs"))
     within, excess = errors <= config.tolerance, np.clip(errors / config.tolerance - 1, 0, None)
-    without_shallow = np.where(labels == BRANCHES.index("shallow"), np.where(within[:, 2], 2, 3), labels)
+    every = np.arange(len(trials))
+    chosen = (chances - config.cost_weight * costs).argmax(axis=1)
+    by_rules = np.array([int(FixedRules().probabilities(trial.features).argmax()) for trial in trials])
+    labels = within.argmax(axis=1)  # the cheapest within the tolerance: ordered by cost, and the last has no error
+    shallow, sparse = BRANCHES.index("shallow"), BRANCHES.index("sparse")
+    without_shallow = np.where(labels == shallow, np.where(within[:, sparse], sparse, len(BRANCHES) - 1), labels)
+    rules_cost = float(costs[every, by_rules].mean())
     return RouterReport(
         trials=len(trials),
         tolerance=config.tolerance,
         agreement=float((labels == chosen).mean()),
         within_tolerance=float(within[every, chosen].mean()),
+        at_rules_cost=float(within[every, _choices_of_cost(chances, costs, rules_cost)].mean()),
         rules_within_tolerance=float(within[every, by_rules].mean()),
-        sparse_within_tolerance=float(within[:, 2].mean()),
-        shallow_within_tolerance=float(within[:, 1].mean()),
+        sparse_within_tolerance=float(within[:, sparse].mean()),
+        shallow_within_tolerance=float(within[:, shallow].mean()),
         reuse_within_tolerance=float(within[:, 0].mean()),
         excess=float(excess[every, chosen].mean()),
         rules_excess=float(excess[every, by_rules].mean()),
         cost=float(costs[every, chosen].mean()),
-        rules_cost=float(costs[every, by_rules].mean()),
-        sparse_cost=float(costs[every, sparse].mean()),
+        rules_cost=rules_cost,
+        sparse_cost=float(costs[:, sparse].mean()),
         oracle_cost=float(costs[every, labels].mean()),
         oracle_cost_without_shallow=float(costs[every, without_shallow].mean()),
         branch_share=_shares(chosen),
@@ -191,8 +191,14 @@ def _report(trials: Sequence[Trial], chosen: np.ndarray, config: RouterConfig) -
     )
 
 
-def _choices(router: Router, trials: Sequence[Trial]) -> list[int]:
-    return [int(router.probabilities(trial.features).argmax()) for trial in trials]
+def _choices_of_cost(chances: np.ndarray, costs: np.ndarray, most: float) -> np.ndarray:
+    """The branches chosen with the smallest cost weight at which they cost no more than ``most`` on average."""
+    every = np.arange(len(chances))
+    for weight in np.linspace(0.0, 2.0, 401):
+        chosen = (chances - weight * costs).argmax(axis=1)
+        if costs[every, chosen].mean() <= most:
+            return chosen
+    return np.zeros(len(chances), int)
 
 
 def _shares(indices: np.ndarray) -> dict[str, float]:

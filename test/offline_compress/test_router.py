@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edge_vlm.anc import BRANCHES, MlpRouter, SceneFeatures
+from edge_vlm.anc import MlpRouter, SceneFeatures
 from edge_vlm.runtime.bundle import VisionInfo
 from edge_vlm.sttf import SttfConfig
-from offline_compress.train.router import RouterConfig, branch_costs, oracle_label, train_router
+from offline_compress.train.router import RouterConfig, branch_costs, train_router
 from offline_compress.train.router_calibration import calibrate, kept, noise_distance
 from offline_compress.train.router_clips import render_clip
 from offline_compress.train.router_oracle import Trial, encode_whole, gate_quality, trials_of_clip
@@ -113,18 +113,13 @@ def synthetic_trials(count=400, seed=0):
     return trials
 
 
-def test_label_is_the_cheapest_branch_within_the_tolerance():
-    trial = synthetic_trials(1)[0]
-    for errors, branch in (([0.1, 0, 0, 0], "reuse"), ([0.9, 0.3, 0.1, 0], "shallow"), ([9, 9, 9, 0], "full")):
-        assert BRANCHES[oracle_label(replace(trial, errors=np.array(errors, np.float32)), 0.3)] == branch
-
-
 def test_router_learns_the_oracle_and_uses_every_branch():
     router, report = train_router(synthetic_trials(), COSTS, RouterConfig(tolerance=0.3))
     assert report.agreement > 0.7
     assert min(report.branch_share.values()) > 0.05
     assert report.within_tolerance > 0.9 > report.rules_within_tolerance
     assert report.cost == pytest.approx(report.oracle_cost, abs=0.1)
+    assert report.at_rules_cost >= report.rules_within_tolerance
     assert report.oracle_cost_without_shallow > report.oracle_cost
     again = MlpRouter.from_json(router.to_json())
     features = synthetic_trials(3)[2].features
