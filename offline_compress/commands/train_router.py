@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=positive, help="distance from full recomputation allowed (default: calibrated)"
     )
     parser.add_argument(
+        "--cost-weight",
+        type=positive,
+        default=RouterConfig.cost_weight,
+        help="what a whole encode costs, in frames within the tolerance: more saves more (default: %(default)s)",
+    )
+    parser.add_argument(
         "--keep-gate", action="store_true", help="train the router for the bundle's own gate, which stays as it is"
     )
     parser.add_argument("--threads", type=count, help="inference threads (default: one per core)")
@@ -48,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with _progress() as progress:
         calibration, trials = _collect(bundle, args, progress)
     tolerance = args.tolerance or calibration.tolerance
-    config = RouterConfig(tolerance=tolerance, seed=args.seed)
+    config = RouterConfig(tolerance=tolerance, cost_weight=args.cost_weight, seed=args.seed)
     try:
         router, report = train_router(trials, branch_costs(bundle.vision), config)
     except ValueError as error:

@@ -36,7 +36,7 @@ class RouterConfig:
     """
 
     tolerance: float
-    cost_weight: float = 0.5
+    cost_weight: float = 0.6
     temperature: float = 0.1
     excess_weight: float = 0.25
     choice_weight: float = 0.2
