@@ -5,9 +5,11 @@
 
 #include "worker_pool.h"
 
-int main() {
-  constexpr int kCalls = 3000;
-  edge_vlm::WorkerPool pool(4);
+namespace {
+
+int wrong_counts(const edge_vlm::PoolOptions& options) {
+  constexpr int kCalls = 2000;
+  edge_vlm::WorkerPool pool(options);
   int wrong = 0;
   for (int call = 0; call < kCalls; call++) {
     std::vector<int> runs(2 + call % 37);
@@ -16,6 +18,14 @@ int main() {
     });
     for (const int count : runs) wrong += count != 1;
   }
+  return wrong;
+}
+
+}  // namespace
+
+int main() {
+  int wrong = wrong_counts({4, 0, {}}) + wrong_counts({3, 50, {0}});
+  wrong += wrong_counts({2, 20, {1023}});  // no such CPU: not pinned
   std::printf("%d wrong\n", wrong);
   return wrong != 0;
 }

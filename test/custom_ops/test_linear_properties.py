@@ -3,7 +3,9 @@
 thread counts: bit for bit what the int32 reference gives.
 """
 
+import os
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,12 @@ from custom_ops.library import load_operators
 from custom_ops.packing import LIMITS, Groups, group_count, pack
 from custom_ops.spec import GROUPED, Linear, WeightFormat
 from custom_ops.tflite_writer import ModelWriter
+
+
+SETTINGS = (  # threads, and options of the library
+    (1, {"EDGE_VLM_DENSE_WEIGHTS": "packed"}),
+    (3, {"EDGE_VLM_DENSE_WEIGHTS": "unpacked", "EDGE_VLM_SPIN_US": "50", "EDGE_VLM_CPUS": "0"}),
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def test_every_instruction_set_and_thread_count_equals_the_reference(case, folde
     path = folder / "m.tflite"
     write_model(path, case, codes, scale, groups)
     for isa in load_operators().info.available_isas:
-        for threads in (1, 3):
-            interpreter = load_operators(threads, isa).interpreter(path)
+        for threads, environment in SETTINGS:
+            with mock.patch.dict(os.environ, environment):
+                interpreter = load_operators(threads, isa).interpreter(path)
             assert np.array_equal(interpreter.get_signature_runner("run")(x=x)["y"], expected), (isa, threads)

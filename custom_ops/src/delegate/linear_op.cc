@@ -30,6 +30,7 @@ class LinearOperator final : public Operator {
     if (attributes_.has_bias) node.expect_constant(bias(), "bias", kTfLiteFloat32, {n});
     if (attributes_.has_residual) node.expect(residual(), "residual", kTfLiteFloat32, {node.rows(0), n});
     node.resize_output(node.rows(0), n);
+    state_.ternary.note(node.data<uint8_t>(1), packed_bytes(format_, n, k));
   }
 
   void eval(const Node& node) override {
@@ -40,6 +41,7 @@ class LinearOperator final : public Operator {
     args.in_features = attributes_.in_features;
     args.out_features = attributes_.out_features;
     args.weights = node.data<uint8_t>(1);
+    if (format_ == WeightFormat::kTernaryDense) choose_form(args);
     args.scale = node.data<float>(2);
     args.group_size = attributes_.group_size;
     args.group_scale = has_groups() ? node.data<uint16_t>(3) : nullptr;
@@ -57,6 +59,13 @@ class LinearOperator final : public Operator {
   }
 
  private:
+  void choose_form(LinearArgs& args) const {
+    const uint8_t* unpacked = state_.ternary.unpacked(args.weights, args.out_features, args.in_features);
+    if (unpacked == nullptr) return;
+    args.format = WeightFormat::kTernary;
+    args.weights = unpacked;
+  }
+
   void expect_groups() const {
     expect_range("has_zero", attributes_.has_zero, 0, has_groups());
     if (!has_groups()) return;

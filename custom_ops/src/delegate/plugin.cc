@@ -33,7 +33,7 @@ const OperatorKind* find_kind(const TfLiteRegistration& registration) {
 }
 
 struct Delegate {
-  explicit Delegate(const Kernels* kernels, int threads) : state(kernels, threads) {}
+  Delegate(const Kernels& kernels, const PoolOptions& threads, DenseWeights dense) : state(kernels, threads, dense) {}
   TfLiteDelegate interface{};
   DelegateState state;
 };
@@ -137,25 +137,60 @@ TfLiteStatus take_over(TfLiteContext* context, TfLiteDelegate* delegate) {
 
 struct Options {
   std::string isa;
-  int threads = 1;
+  PoolOptions threads;
+  DenseWeights dense = DenseWeights::kAuto;
 };
 
-Options parse_options(const char* const* keys, const char* const* values, size_t count) {
-  Options options;
-  if (const char* isa = std::getenv("EDGE_VLM_ISA")) options.isa = isa;
-  for (size_t i = 0; i < count; i++) {
-    if (std::strcmp(keys[i], "isa") == 0) {
-      options.isa = values[i];
-    } else if (std::strcmp(keys[i], "threads") == 0) {
-      char* end = nullptr;
-      const long threads = std::strtol(values[i], &end, 10);
-      if (end == values[i] || *end != '\0') throw Fault("option threads is '%s', expected a number", values[i]);
-      if (threads < 1 || threads > kMaxThreads) throw Fault("option threads is %ld, allowed 1..%d", threads, kMaxThreads);
-      options.threads = static_cast<int>(threads);
-    } else {
-      throw Fault("unknown option '%s', known are isa and threads", keys[i]);
-    }
+constexpr int kMaxSpinUs = 10'000;  // longer than any gap between the nodes of a graph
+constexpr int kMaxCpus = 1024;
+
+int parse_number(const char* option, const char* text, const char** rest, int lowest, int highest) {
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  if (end == text || (rest == nullptr && *end != '\0')) throw Fault("option %s is '%s', expected a number", option, text);
+  if (value < lowest || value > highest)
+    throw Fault("option %s is %ld, allowed %d..%d", option, value, lowest, highest);
+  if (rest != nullptr) *rest = end;
+  return static_cast<int>(value);
+}
+
+// "0,2,3"
+std::vector<int> parse_cpus(const char* text) {
+  std::vector<int> cpus;
+  while (*text != '\0') {
+    cpus.push_back(parse_number("cpus", text, &text, 0, kMaxCpus - 1));
+    if (*text == ',') text++;
+    else if (*text != '\0') throw Fault("option cpus ends in '%s', expected numbers with commas between", text);
   }
+  return cpus;
+}
+
+DenseWeights parse_dense(const char* text) {
+  if (std::strcmp(text, "auto") == 0) return DenseWeights::kAuto;
+  if (std::strcmp(text, "packed") == 0) return DenseWeights::kPacked;
+  if (std::strcmp(text, "unpacked") == 0) return DenseWeights::kUnpacked;
+  throw Fault("option dense_weights is '%s', allowed auto, packed, unpacked", text);
+}
+
+void set_option(Options& options, const char* key, const char* value) {
+  if (std::strcmp(key, "isa") == 0) options.isa = value;
+  else if (std::strcmp(key, "threads") == 0) options.threads.threads = parse_number(key, value, nullptr, 1, kMaxThreads);
+  else if (std::strcmp(key, "spin_us") == 0) options.threads.spin_us = parse_number(key, value, nullptr, 0, kMaxSpinUs);
+  else if (std::strcmp(key, "cpus") == 0) options.threads.cpus = parse_cpus(value);
+  else if (std::strcmp(key, "dense_weights") == 0) options.dense = parse_dense(value);
+  else throw Fault("unknown option '%s', known are isa, threads, spin_us, cpus, dense_weights", key);
+}
+
+// The environment first, so that options of the caller win.
+Options parse_options(const char* const* keys, const char* const* values, size_t count) {
+  constexpr const char* kVariables[][2] = {{"EDGE_VLM_ISA", "isa"},
+                                           {"EDGE_VLM_SPIN_US", "spin_us"},
+                                           {"EDGE_VLM_CPUS", "cpus"},
+                                           {"EDGE_VLM_DENSE_WEIGHTS", "dense_weights"}};
+  Options options;
+  for (const auto& [variable, key] : kVariables)
+    if (const char* value = std::getenv(variable)) set_option(options, key, value);
+  for (size_t i = 0; i < count; i++) set_option(options, keys[i], values[i]);
   return options;
 }
 
@@ -171,7 +206,7 @@ const Kernels& choose_kernels(const std::string& isa) {
 }
 
 std::unique_ptr<Delegate> make_delegate(const Options& options) {
-  auto delegate = std::make_unique<Delegate>(&choose_kernels(options.isa), options.threads);
+  auto delegate = std::make_unique<Delegate>(choose_kernels(options.isa), options.threads, options.dense);
   delegate->interface.data = delegate.get();
   delegate->interface.Prepare = take_over;
   delegate->interface.flags = kAllowDynamicTensors;

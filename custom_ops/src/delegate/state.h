@@ -10,6 +10,7 @@
 
 #include "attention_cache.h"
 #include "kernels.h"
+#include "ternary_weights.h"
 #include "worker_pool.h"
 
 namespace edge_vlm {
@@ -34,7 +35,8 @@ constexpr int64_t kMaxCacheBytes = int64_t{1} << 30;  // one cache; more is a da
 
 class DelegateState {
  public:
-  DelegateState(const Kernels* kernels, int threads) : kernels(*kernels), pool(threads) {}
+  DelegateState(const Kernels& kernels, const PoolOptions& threads, DenseWeights dense)
+      : kernels(kernels), pool(threads), ternary(dense, kernels.reads_dense()) {}
 
   // The cache of this id, made at its first use. Throws Fault where the id is taken by a cache of another shape, or
   // the shape is absurd. References stay valid as long as the state.
@@ -48,6 +50,7 @@ class DelegateState {
 
   const Kernels& kernels;
   WorkerPool pool;
+  TernaryWeights ternary;
   Scratch quantized_memory, queries, scores;
 
  private:

@@ -17,6 +17,7 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr int kBlockTile = 1;
+constexpr int kRowBlocks = 2;
 constexpr int kRowTile = 4;  // 8 accumulators + 2 weights + 1 activation + temporaries: 16 registers
 typedef int32_t TileSums[kBlockRows];
 
@@ -44,35 +45,43 @@ static inline __m256i add_signed(__m256i sum, __m256i w, __m256i activations) {
 
 // See linear_row.h.
 template <WeightFormat FORMAT, int TILES>
-static inline void row_product(const uint8_t* weights, size_t /*tile_bytes*/, int blocks, const int8_t* codes, Integers* sums) {
-  static_assert(TILES == 1, "one block at a time");
-  constexpr int kPlanes = block_width(FORMAT) / 4, kFlush = FORMAT == WeightFormat::kInt8 ? 1 << 20 : flush_quads(FORMAT) / kPlanes;
-  __m256i low = no_sum(), high = no_sum();
+static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+  constexpr bool kSigned = FORMAT == WeightFormat::kInt8;
+  constexpr int kPlanes = block_width(FORMAT) / 4, kHalves = 2 * TILES;
+  constexpr int kFlush = kSigned ? 1 << 20 : flush_quads(FORMAT) / kPlanes;
+  __m256i total[kHalves];
+#pragma GCC unroll 4
+  for (int half = 0; half < kHalves; half++) total[half] = no_sum();
   for (int start = 0; start < blocks; start += kFlush) {
     const int stop = start + kFlush < blocks ? start + kFlush : blocks;
-    __m256i low_pairs = no_sum(), high_pairs = no_sum();
+    __m256i pairs[kHalves];
+#pragma GCC unroll 4
+    for (int half = 0; half < kHalves; half++) pairs[half] = no_sum();
     for (int block = start; block < stop; block++, weights += block_bytes(FORMAT), codes += 4 * kPlanes) {
-      prefetch_block<FORMAT>(weights);
-      if (FORMAT == WeightFormat::kInt8) {
-        low = add_signed(low, load256(weights), broadcast4(codes));
-        high = add_signed(high, load256(weights + 32), broadcast4(codes));
-        continue;
-      }
+#pragma GCC unroll 2
+      for (int tile = 0; tile < TILES; tile++) prefetch_block<FORMAT>(weights + tile * tile_bytes);
 #pragma GCC unroll 8
       for (int plane = 0; plane < kPlanes; plane++) {
         const __m256i a = broadcast4(codes + 4 * plane);
-        low_pairs = _mm256_add_epi16(low_pairs, _mm256_maddubs_epi16(plane_codes<FORMAT>(weights, plane), a));
-        high_pairs = _mm256_add_epi16(high_pairs, _mm256_maddubs_epi16(plane_codes<FORMAT>(weights + 32, plane), a));
-        keep_in_registers(low_pairs, high_pairs);
+#pragma GCC unroll 4
+        for (int half = 0; half < kHalves; half++) {
+          const uint8_t* at = weights + half / 2 * tile_bytes + half % 2 * 32;
+          if (kSigned)
+            total[half] = add_signed(total[half], load256(at), a);
+          else
+            pairs[half] = _mm256_add_epi16(pairs[half], _mm256_maddubs_epi16(plane_codes<FORMAT>(at, plane), a));
+        }
+#pragma GCC unroll 2
+        for (int tile = 0; tile < TILES; tile++) keep_in_registers(pairs[2 * tile], pairs[2 * tile + 1]);
       }
     }
-    if (FORMAT == WeightFormat::kInt8) continue;
-    low = _mm256_add_epi32(low, widened(low_pairs));
-    high = _mm256_add_epi32(high, widened(high_pairs));
+    if (kSigned) continue;
+#pragma GCC unroll 4
+    for (int half = 0; half < kHalves; half++) total[half] = _mm256_add_epi32(total[half], widened(pairs[half]));
   }
-  constexpr int kDoubled = FORMAT == WeightFormat::kBinary;  // weight + 1 is twice the code
-  sums[0] = (Integers)_mm256_slli_epi32(low, kDoubled);
-  sums[1] = (Integers)_mm256_slli_epi32(high, kDoubled);
+#pragma GCC unroll 4
+  for (int half = 0; half < kHalves; half++)  // binary: weight + 1 is twice the code
+    sums[half] = (Integers)_mm256_slli_epi32(total[half], FORMAT == WeightFormat::kBinary);
 }
 
 static bool reads_packed(WeightFormat format) { return format != WeightFormat::kTernaryDense; }

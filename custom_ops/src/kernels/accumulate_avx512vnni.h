@@ -16,6 +16,7 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kRowTile = 12;   // 12 rows x 2 blocks: 24 accumulators, the other registers hold weights and activations
 constexpr int kBlockTile = 2;  // blocks of output rows in a call: each activation that is loaded serves both
+constexpr int kRowBlocks = 2;
 constexpr int kPrefetchBytes = 4096;
 
 typedef __m512i Register;

@@ -15,6 +15,7 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr int kBlockTile = 1;
+constexpr int kRowBlocks = 2;
 constexpr int kRowTile = 6;  // 12 accumulators + 2 weights + 1 activation: 16 registers with one to spare
 
 typedef __m256i Register;
@@ -40,21 +41,26 @@ static inline __m256i unsigned_int8(__m256i weights) { return _mm256_xor_si256(w
 
 // See linear_row.h. Two chains of sums per half, so that no product waits for the one before.
 template <WeightFormat FORMAT, int TILES>
-static inline void row_product(const uint8_t* weights, size_t /*tile_bytes*/, int blocks, const int8_t* codes, Integers* sums) {
-  static_assert(TILES == 1, "one block at a time");
-  constexpr int kPlanes = block_width(FORMAT) / 4;
-  __m256i even[2] = {no_sum(), no_sum()}, odd[2] = {no_sum(), no_sum()};
+static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+  constexpr int kPlanes = block_width(FORMAT) / 4, kHalves = 2 * TILES;
+  __m256i even[kHalves], odd[kHalves];
+#pragma GCC unroll 4
+  for (int half = 0; half < kHalves; half++) even[half] = odd[half] = no_sum();
   for (int block = 0; block < blocks; block++, weights += block_bytes(FORMAT), codes += 4 * kPlanes) {
-    prefetch_block<FORMAT>(weights);
+#pragma GCC unroll 2
+    for (int tile = 0; tile < TILES; tile++) prefetch_block<FORMAT>(weights + tile * tile_bytes);
 #pragma GCC unroll 8
     for (int plane = 0; plane < kPlanes; plane++) {
       const __m256i a = broadcast4(codes + 4 * plane);
-      __m256i* chain = plane % 2 == 0 ? even : odd;
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; half++) dot4(chain[half], plane_codes<FORMAT>(weights + 32 * half, plane), a);
+#pragma GCC unroll 4
+      for (int half = 0; half < kHalves; half++) {
+        const __m256i w = plane_codes<FORMAT>(weights + half / 2 * tile_bytes + half % 2 * 32, plane);
+        dot4(plane % 2 == 0 ? even[half] : odd[half], w, a);
+      }
     }
   }
-  for (int half = 0; half < 2; half++) {
+#pragma GCC unroll 4
+  for (int half = 0; half < kHalves; half++) {
     const __m256i total = _mm256_add_epi32(even[half], odd[half]);
     sums[half] = (Integers)(FORMAT == WeightFormat::kBinary ? _mm256_add_epi32(total, total) : total);
   }

@@ -116,6 +116,8 @@ struct Kernels {
   void (*store)(const StoreArgs& args, int first_row, int last_row);
   void (*attend)(const AttendArgs& args, int first_tile, int last_tile);
   LogitSummary (*summarise)(const float* logits, int count);
+  // Whether linear() decodes TERNARY_DENSE as fast as it comes from memory.
+  bool (*reads_dense)();
 };
 
 int attention_tiles(const AttentionShape& shape, int rows);

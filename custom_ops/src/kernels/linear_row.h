@@ -2,6 +2,7 @@
 // The linear kernel for few rows: weights come from memory, in the order in which they lie there, and are used once.
 // Included by each instruction set after its accumulate_*.h, which gives
 //
+//   kRowBlocks                                  blocks of outputs at a time: as many streams from memory
 //   row_product<FORMAT, TILES>(weights, tile_bytes, blocks, codes, sums)
 //
 // sums[tile][lane] of (weight + row_offset(FORMAT)) * activation over `blocks` blocks, those of tile t from
@@ -95,7 +96,7 @@ static void linear_row(const LinearArgs& args, const QuantizedRows& x, int first
       for (int row = 0; row < args.rows; row++) row_spelt_out<FORMAT>(args, x, row, block);
     return;
   }
-  for (; block + kBlockTile <= last_block; block += kBlockTile) row_block<FORMAT, kBlockTile>(args, x, block);
+  for (; block + kRowBlocks <= last_block; block += kRowBlocks) row_block<FORMAT, kRowBlocks>(args, x, block);
   for (; block < last_block; block++) row_block<FORMAT, 1>(args, x, block);
 }
 

@@ -17,9 +17,16 @@ constexpr int stored_zero(WeightFormat format) {
   return format == WeightFormat::kInt2 ? 2 : format == WeightFormat::kInt3 ? 4 : format == WeightFormat::kInt4 ? 8 : 1;
 }
 
-// The 64 bytes of a block's plane; the compiler splits them where registers are shorter.
-typedef uint8_t Bytes __attribute__((vector_size(kBlockBytes)));
-typedef uint16_t Words __attribute__((vector_size(kBlockBytes)));
+// As many bytes as the widest register holds; longer vectors would be taken apart byte by byte.
+#if defined(__AVX512BW__)
+constexpr int kPartBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kPartBytes = 32;
+#else
+constexpr int kPartBytes = 16;
+#endif
+typedef uint8_t Bytes __attribute__((vector_size(kPartBytes)));
+typedef uint16_t Words __attribute__((vector_size(kPartBytes)));
 
 EDGE_VLM_INLINE Bytes load_bytes(const uint8_t* p) {
   Bytes v;
@@ -37,19 +44,24 @@ EDGE_VLM_INLINE Bytes bits_of(Bytes v, int first, int bits) {
   return (Bytes)((Words)v >> first) & bytes_of(mask);
 }
 
-EDGE_VLM_INLINE Bytes one_where(Bytes v, uint8_t least) { return (Bytes)(v >= bytes_of(least)) & bytes_of(1); }
+// `value` where v >= least, else 0.
+EDGE_VLM_INLINE Bytes where_least(Bytes v, uint8_t least, uint8_t value) {
+  return (Bytes)(v >= bytes_of(least)) & bytes_of(value);
+}
 
 // Base-3 digits by comparison. See packing.py, dense_bytes; bytes above 242 are never written and read as some codes.
 EDGE_VLM_INLINE void spell_dense(const uint8_t* in, uint8_t added, uint8_t* out, size_t step) {
   const Bytes value = load_bytes(in), beyond = (Bytes)(value >= bytes_of(192)), rest = value - bytes_of(192);
-  const Bytes last = one_where(rest, 17) + one_where(rest, 34);
+  const Bytes last = where_least(rest, 17, 1) + where_least(rest, 34, 1);
   store_bytes(out + 4 * step, ((beyond & last) | (~beyond & bits_of(value, 6, 2))) + added);
-  Bytes low = (beyond & (rest + bytes_of(64) - last * bytes_of(17))) | (~beyond & bits_of(value, 0, 6));
+  const Bytes above = rest + bytes_of(64) - where_least(rest, 17, 17) - where_least(rest, 34, 17);
+  Bytes low = (beyond & above) | (~beyond & bits_of(value, 0, 6));
   uint8_t power = 27;
 #pragma GCC unroll 3
   for (int plane = 3; plane > 0; plane--, power /= 3) {
-    const Bytes digit = one_where(low, power) + one_where(low, static_cast<uint8_t>(2 * power));
-    low -= digit * bytes_of(power);
+    const uint8_t twice = static_cast<uint8_t>(2 * power);
+    const Bytes digit = where_least(low, power, 1) + where_least(low, twice, 1);
+    low -= where_least(low, power, power) + where_least(low, twice, power);
     store_bytes(out + plane * step, digit + added);
   }
   store_bytes(out, low + added);
@@ -62,8 +74,8 @@ EDGE_VLM_INLINE void spell_int3(const uint8_t* in, uint8_t added, uint8_t* out, 
     const Bytes low = load_bytes(in + half * kBlockBytes);
 #pragma GCC unroll 4
     for (int plane = 0; plane < 4; plane++) {
-      const Bytes upper = bits_of(high, 4 * half + plane, 1) * bytes_of(4);
-      store_bytes(out + (4 * half + plane) * step, bits_of(low, 2 * plane, 2) + upper + added);
+      const Bytes upper = bits_of(high, 4 * half + plane, 1), twice = upper + upper;
+      store_bytes(out + (4 * half + plane) * step, bits_of(low, 2 * plane, 2) + twice + twice + added);
     }
   }
 }
@@ -84,12 +96,14 @@ template <WeightFormat FORMAT>
 static void spell_out(const uint8_t* in, int blocks, int offset, uint8_t* out, size_t step) {
   const uint8_t added = static_cast<uint8_t>(FORMAT == WeightFormat::kInt8 ? offset : offset - stored_zero(FORMAT));
   for (int block = 0; block < blocks; block++, in += block_bytes(FORMAT), out += block_width(FORMAT) / 4 * step) {
-    if (FORMAT == WeightFormat::kTernaryDense)
-      spell_dense(in, added, out, step);
-    else if (FORMAT == WeightFormat::kInt3)
-      spell_int3(in, added, out, step);
-    else
-      spell_planes<FORMAT>(in, added, out, step);
+    for (int part = 0; part < kBlockBytes; part += kPartBytes) {
+      if (FORMAT == WeightFormat::kTernaryDense)
+        spell_dense(in + part, added, out + part, step);
+      else if (FORMAT == WeightFormat::kInt3)
+        spell_int3(in + part, added, out + part, step);
+      else
+        spell_planes<FORMAT>(in + part, added, out + part, step);
+    }
   }
 }
 

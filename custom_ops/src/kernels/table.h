@@ -11,8 +11,10 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
+static bool reads_dense() { return reads_packed(WeightFormat::kTernaryDense); }
+
 static constexpr Kernels make_table(const char* isa) {
-  return {isa, kRowTile, quantize, linear, norm, swiglu, store, attend, summarise};
+  return {isa, kRowTile, quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
 }
 
 }  // namespace EDGE_VLM_ISA

@@ -1,15 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker_pool.h"
 
+#include <chrono>
+
+#ifdef __linux__
+#include <pthread.h>
+#include <sched.h>
+#endif
+
 namespace edge_vlm {
 
 namespace {
 constexpr int64_t kWorthSharing = 2'000'000;  // multiply-adds: some 30 us of one thread, a few wake-ups
 constexpr int kChunksPerThread = 4;
+
+// Leaves the core's other hardware thread its share.
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
 }
 
-WorkerPool::WorkerPool(int threads) {
-  for (int worker = 1; worker < threads; worker++) workers_.emplace_back([this, worker] { work(worker); });
+// A CPU that this process may not use leaves the thread where it is.
+void pin(std::thread& thread, int cpu) {
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
+#endif
+}
+
+}  // namespace
+
+WorkerPool::WorkerPool(const PoolOptions& options) : spin_us_(options.spin_us) {
+  for (int worker = 1; worker < options.threads; worker++) {
+    workers_.emplace_back([this, worker] { work(worker); });
+    if (!options.cpus.empty()) pin(workers_.back(), options.cpus[(worker - 1) % options.cpus.size()]);
+  }
+}
+
+template <typename Ready>
+void WorkerPool::spin_until(Ready ready) const {
+  if (spin_us_ == 0) return;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(spin_us_);
+  while (!ready() && std::chrono::steady_clock::now() < end) relax();
 }
 
 WorkerPool::~WorkerPool() {
@@ -32,6 +69,7 @@ void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
   }
   wake_.notify_all();
   take_chunks(0, job);
+  spin_until([this] { return active_ == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
   job_ = nullptr;  // closed: a worker that wakes now finds nothing
   finished_.wait(lock, [this] { return active_ == 0; });
@@ -50,6 +88,9 @@ void WorkerPool::work(int worker) {
     take_chunks(worker, job);
     lock.lock();
     if (--active_ == 0) finished_.notify_one();
+    lock.unlock();
+    spin_until([this, seen] { return stop_ || generation_ != seen; });
+    lock.lock();
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A few threads that share the tasks of one kernel call. They sleep between calls, so the robot's other processes keep
-// the CPU.
+// A few threads that share the tasks of one kernel call. They sleep between calls, at once or after some microseconds of
+// looking out for the next one, so the robot's other processes keep the CPU.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -12,12 +12,18 @@
 
 namespace edge_vlm {
 
+struct PoolOptions {
+  int threads = 1;        // the caller is one of them
+  int spin_us = 0;        // how long a thread looks out for work before it sleeps
+  std::vector<int> cpus;  // of the workers but the caller, in turn; empty: any
+};
+
 class WorkerPool {
  public:
   // Runs tasks first..last-1 as worker number `worker` (0 is the caller).
   using Run = std::function<void(int worker, int first, int last)>;
 
-  explicit WorkerPool(int threads);
+  explicit WorkerPool(const PoolOptions& options);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -37,15 +43,19 @@ class WorkerPool {
   };
 
   void work(int worker);
+  // Returns when `ready` does, or after spin_us.
+  template <typename Ready>
+  void spin_until(Ready ready) const;
   static void take_chunks(int worker, Job& job);
 
+  const int spin_us_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
   Job* job_ = nullptr;  // open to be joined
-  int active_ = 0;      // workers in the job
-  uint64_t generation_ = 0;
-  bool stop_ = false;
+  std::atomic<int> active_{0};  // workers in the job; changed under the mutex, as those below
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<bool> stop_{false};
 };
 
 }  // namespace edge_vlm
