@@ -26,7 +26,7 @@ test-arm: $(VENV)/test.stamp ## the Arm kernels under emulation; installs Debian
 	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k arm
 
 test-sanitizers: $(VENV)/test.stamp ## the kernels and the thread pool under the address, undefined and thread sanitizers
-	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k "not arm"
+	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k "not arm"
 
 operators: $(OPERATORS) ## build the operator library
 

@@ -3,6 +3,7 @@
 pool_check.cc: the thread pool under the thread sanitizer.
 """
 
+import os
 import platform
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ def run_check(*command):
     return result.stdout
 
 
+@pytest.mark.skipif("EDGE_VLM_SANITIZERS" not in os.environ, reason="takes a minute or two: make test-sanitizers")
 def test_no_kernel_reads_or_writes_beyond_its_arrays(tmp_path):
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=alignment"]
     program = build_check(tmp_path, build.find_compiler()[0], platform.machine(), flags)

@@ -18,7 +18,6 @@ from custom_ops.packing import LIMITS, Groups, group_count, pack
 from custom_ops.spec import GROUPED, Linear, WeightFormat
 from custom_ops.tflite_writer import ModelWriter
 
-
 SETTINGS = (  # threads, and options of the library
     (1, {"EDGE_VLM_DENSE_WEIGHTS": "packed"}),
     (3, {"EDGE_VLM_DENSE_WEIGHTS": "unpacked", "EDGE_VLM_SPIN_US": "50", "EDGE_VLM_CPUS": "0"}),
