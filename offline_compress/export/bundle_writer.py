@@ -42,7 +42,7 @@ class ExportOptions:
     """``shallow_layers`` None: half of the vision blocks. ``context_length`` None: the model's, at most 1024.
 
     ``cache_format``: how the graphs keep K and V between calls; None: float32 for ``original`` and where they take
-    at most 16 MB of it, else int8.
+    at most 16 MB of it, else int8. ``dense_ternary``: ternary matrices at 1.6 bits a weight instead of 2.
     """
 
     variant: str
@@ -55,6 +55,7 @@ class ExportOptions:
     sttf: dict | None = None
     router: dict | None = None
     cache_format: CacheFormat | None = None
+    dense_ternary: bool = False
     report: dict = field(default_factory=dict)
 
 
@@ -89,10 +90,10 @@ def write_graphs(
     folder: Path, weights: ModelWeights, vision: VisionShape, text: TextShape, options: ExportOptions
 ) -> None:
     cache, length = choose_cache_format(vision, text, options), context_length(text, options)
-    graphs = ModelBuilder(f"{options.name} {options.variant}: vision")
+    graphs = ModelBuilder(f"{options.name} {options.variant}: vision", options.dense_ternary)
     add_vision_signatures(graphs, weights, vision, shallow_layers(vision, options), cache)
     graphs.save(folder / VISION_FILE)
-    graphs = ModelBuilder(f"{options.name} {options.variant}: text")
+    graphs = ModelBuilder(f"{options.name} {options.variant}: text", options.dense_ternary)
     add_text_signatures(graphs, weights, text, length, vision.image_tokens, cache)
     graphs.save(folder / TEXT_FILE)
 

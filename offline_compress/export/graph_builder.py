@@ -34,10 +34,14 @@ DYNAMIC = -1  # a number of rows that is known at run time
 
 
 class ModelBuilder:
-    """Collects the graphs of one .tflite. Every matrix is packed once, while the file is written."""
+    """Collects the graphs of one .tflite. Every matrix is packed once, while the file is written.
 
-    def __init__(self, description: str) -> None:
+    ``dense_ternary``: ternary matrices take 1.6 bits a weight, not 2.
+    """
+
+    def __init__(self, description: str, dense_ternary: bool = False) -> None:
         self.writer = ModelWriter(description)
+        self.dense_ternary = dense_ternary
         self.packed: dict[int, tuple[LinearWeights, list[Constant]]] = {}  # by id(); the weights are held, so it stays
 
     def graph(self, signature: str) -> GraphBuilder:
@@ -47,11 +51,15 @@ class ModelBuilder:
         """The constants of a Linear: codes (packed, or float32 (N, K)), scale, those of its groups, bias. The same
         objects for the same weights."""
         if id(weights) not in self.packed:
-            constants = [packed_later(weights), weights.scale]
+            constants = [packed_later(weights, self.stored_format(weights)), weights.scale]
             constants += [] if weights.groups is None else weights.groups.packed()
             constants += [] if weights.bias is None else [weights.bias]
             self.packed[id(weights)] = (weights, constants)
         return self.packed[id(weights)][1]
+
+    def stored_format(self, weights: LinearWeights) -> WeightFormat:
+        dense = self.dense_ternary and weights.format == WeightFormat.TERNARY
+        return WeightFormat.TERNARY_DENSE if dense else weights.format
 
     def table(self, weights: LinearWeights) -> list[Constant]:
         """The constants of an Embedding: codes as for a Linear, and scale."""
@@ -61,12 +69,11 @@ class ModelBuilder:
         self.writer.save(path)
 
 
-def packed_later(weights: LinearWeights) -> LazyConstant:
+def packed_later(weights: LinearWeights, stored: WeightFormat) -> LazyConstant:
     shape = (weights.out_features, weights.in_features)
-    if weights.format == WeightFormat.FLOAT32:
+    if stored == WeightFormat.FLOAT32:
         return LazyConstant(shape, np.float32, lambda: weights.codes)
-    size = packed_bytes(weights.format, *shape)
-    return LazyConstant((size,), np.uint8, lambda: pack(weights.codes, weights.format).data)
+    return LazyConstant((packed_bytes(stored, *shape),), np.uint8, lambda: pack(weights.codes, stored).data)
 
 
 class GraphBuilder:
@@ -97,7 +104,7 @@ class GraphBuilder:
         if weights.format == WeightFormat.FLOAT32:
             return self.float_linear(x, weights, activation, residual)
         attributes = Linear(
-            weights.format,
+            self.model.stored_format(weights),
             weights.in_features,
             weights.out_features,
             activation,

@@ -58,6 +58,22 @@ def test_more_bits_smaller_groups_and_zero_points_lose_less():
     assert error["int4-g32"] < error["int3-g32"] < error["int2-g32"]
 
 
+def test_ternary_at_1_6_bits_is_a_fifth_smaller_and_computes_the_same(tmp_path):
+    weights = LinearWeights(
+        WeightFormat.TERNARY, RNG.integers(-1, 2, (48, 320)).astype(np.int8), np.ones(48, np.float32)
+    )
+    results, sizes = [], []
+    for dense in (False, True):
+        model = ModelBuilder("one matrix", dense)
+        graph = model.graph("run")
+        graph.finish(y=graph.linear(graph.input("x", (-1, 320), np.float32), weights))
+        model.save(tmp_path / "m.tflite")
+        sizes.append(model.pack(weights)[0].nbytes)
+        run = load_operators().interpreter(tmp_path / "m.tflite").get_signature_runner("run")
+        results.append(run(x=np.linspace(-1, 1, 5 * 320, dtype=np.float32).reshape(5, 320))["y"])
+    assert sizes[1] == 0.8 * sizes[0] and np.array_equal(*results)
+
+
 def test_matrices_of_one_operator_are_stacked():
     symmetric, _ = quantised("int4-g32", RNG.normal(size=(5, 64)))
     shifted, _ = quantised("int4-g32-asym", RNG.normal(size=(7, 64)))
