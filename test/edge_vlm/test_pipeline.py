@@ -257,6 +257,24 @@ def test_events_alone_wake_their_patches_and_overload_wakes_all():
     assert pipeline.step(observe(image, 4, event_window(overload=True))).branch == "full"
 
 
+@pytest.mark.parametrize(("signals", "by_events", "by_frames"), [("frames", 0, 4), ("events", 5, 0), ("both", 5, 4)])
+def test_either_signal_can_be_used_alone(signals, by_events, by_frames):
+    """Events of one patch, then a square in the picture of which the events say nothing."""
+    pipeline, image = make(PipelineConfig(sttf=SttfConfig(signals=signals))), background()
+    run(pipeline, [observe(image, index, event_window()) for index in range(3)])
+    counts = np.zeros(GRID, np.int32)
+    counts[5, 5] = 200
+    woken = pipeline.step(observe(image, 3, event_window(counts)))
+    assert bool(woken.active[5, 5]) == (by_events > 0) and woken.tokens_computed <= by_events
+    changed = pipeline.step(observe(with_square(image, 320, 240), 4, event_window()))
+    assert (changed.tokens_computed >= by_frames) if by_frames else changed.tokens_computed == 0
+
+
+def test_unknown_signals_are_refused():
+    with pytest.raises(ValueError, match="both, frames, events"):
+        SttfConfig(signals="radar")
+
+
 def test_events_may_stop_and_come_back():
     pipeline, image = make(), background()
     streams = [event_window(), None, event_window(outside=40), None, event_window()]
