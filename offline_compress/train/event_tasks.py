@@ -95,7 +95,7 @@ def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]],
         window_ms=50.0,
         memory_s=2.0,
         sttf=event_gate(budget_tokens=24),
-        frames=FrameRule(surface, window_ms=50.0, frames=8, first_ms=400.0),
+        frames=FrameRule(surface, window_ms=50.0, frames=8, first_ms=200.0),
         augmentation=Augmentation(
             rotation_rad=0.15, log_scale=0.15, shear=0.1, shift=0.08, elastic=0.02, log_gain=0.2,
             mirrored=MIRRORED, swap_polarity=True,
