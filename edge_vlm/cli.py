@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     wanted = next((word for word in argv if word in COMMANDS), None)
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         args = parser(wanted).parse_args(argv)
         return args.run(args)
@@ -72,6 +72,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def interrupt(*_) -> None:
+    """SIGTERM as Ctrl-C: also where a script started us in the background, which makes the system ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _fail(command: str | None, message: str) -> int:

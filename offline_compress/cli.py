@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from edge_vlm.cli import interrupt
 from edge_vlm.errors import EdgeVlmError
 
 # Subcommand: module of `add_arguments(parser)` and `run(args) -> int`, imported when it is called.
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 for an error that was explained, 2 for wrong usage, 130 for Ctrl-C or SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given else ""
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         if name in COMMANDS:
             return run_command(name, given[1:])

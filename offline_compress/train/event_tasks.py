@@ -21,8 +21,10 @@ from offline_compress.train.event_training import EventTrainingConfig
 
 @dataclass(frozen=True)
 class EventTask:
-    """``clips(path)`` gives the data set's recordings; ``default_path`` is where it is looked for, None where it needs
-    none. ``window_ms``, ``memory_s``, ``sttf``: see `edge_vlm.events.model`."""
+    """``clips(path)`` gives the recordings of the data set at ``path``, None where ``needs_path`` is False.
+
+    ``window_ms``, ``memory_s``, ``sttf``: see `edge_vlm.events.model`.
+    """
 
     name: str
     classes: tuple[str, ...]

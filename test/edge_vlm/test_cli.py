@@ -277,3 +277,15 @@ def test_what_is_suggested_can_be_typed(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/edge_vlm/__main__.py", "replay"])
     monkeypatch.setattr(sys, "executable", str(Path.cwd() / ".venv" / "bin" / "python"))
     assert captioning.program() == ".venv/bin/python -m edge_vlm"
+
+
+def test_sigterm_ends_a_command_that_a_script_put_into_the_background():
+    """Such a process ignores SIGINT, to which SIGTERM is otherwise passed on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli.interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        cli.interrupt()
