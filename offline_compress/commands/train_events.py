@@ -9,6 +9,7 @@ from pathlib import Path
 
 HELP = "train the event classifier: N-MNIST, rendered gestures, DVS128 Gesture"
 CHECKPOINT, FRAMES, MODEL = "checkpoint.pt", "frames.npz", "model"
+VARIANTS = {"float32": "original", "int8": "int8"}
 METRICS, CONFUSION = "metrics.json", "confusion.png"
 
 
@@ -18,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="PATH", help="N-MNIST folder or .npz; DVS128 Gesture folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, metrics, DIR/model")
+    parser.add_argument(
+        "--method", choices=sorted(VARIANTS), default="float32", help="of the matrices (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=int, help="training steps (default: the task's)")
     parser.add_argument("--batch", type=int, help="event frames in a step (default: the task's)")
     parser.add_argument("--rate", type=float, help="learning rate (default: the task's)")
@@ -90,15 +94,25 @@ def export(task, model, args: argparse.Namespace) -> Path:
 
     description = EventModelDescription(
         name=f"edge-vlm-{task.name}",
-        variant="original",
+        variant=VARIANTS[args.method],
         classes=task.classes,
         surface=task.surface,
         window_ms=task.window_ms,
         memory_s=task.memory_s,
         sttf=task.sttf.to_json(),
     )
-    weights = event_weights(model.tensors(), task.shape.layers)
+    weights = quantised(event_weights(model.tensors(), task.shape.layers), args.method)
     return export_event_model(weights, task.shape, description, args.out / MODEL)
+
+
+def quantised(weights, method: str):
+    """Every matrix rounded to the nearest code."""
+    from offline_compress.quantize.formats import method_named
+    from offline_compress.quantize.plan import PlannedMatrix
+    from offline_compress.quantize.report import quantise_weights
+
+    table = [PlannedMatrix(name, method_named(method), "the whole event model") for name in weights.linears]
+    return weights.with_linears(quantise_weights(weights, table)[0])
 
 
 def measure(task, folder: Path, args: argparse.Namespace, console) -> None:

@@ -70,6 +70,15 @@ def test_the_model_classifies_a_recording_gesture_by_gesture(trained, data_set, 
     assert "right)" in lines[1] or f"wrong: {GESTURES[4]})" in lines[1]
 
 
+def test_a_finished_training_is_exported_again_with_other_weights(trained, data_set, capsys):
+    float_bytes = (trained / "model" / "events.tflite").stat().st_size
+    options = ["--steps", "2", "--batch", "2", "--method", "int8"]
+    assert main(["train-events", "dvs128", "--data", str(data_set), "--out", str(trained), *options]) == 0
+    assert "going on after step 2" in capsys.readouterr().out
+    assert (trained / "model" / "events.tflite").stat().st_size < 0.45 * float_bytes
+    assert json.loads((trained / "metrics.json").read_text())["sparse"]["clips"] == 3
+
+
 def test_the_rows_say_what_was_measured_and_what_is_missing(trained, data_set, tmp_path):
     clips = [clip for clip in read_gestures(data_set) if clip.is_test]
     rows = {row.name: row for row in benchmark_rows(DVS128, trained.parent, clips)}
