@@ -86,13 +86,13 @@ def nmnist_task() -> EventTask:
 
 
 def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]], needs_path: bool) -> EventTask:
-    surface = SurfaceConfig(grid=14, patch_size=8, decay_events_per_pixel=2.0)
+    surface = SurfaceConfig(grid=14, patch_size=4, decay_events_per_pixel=2.0)
     return EventTask(
         name=name,
         classes=GESTURES,
         clips=clips,
         needs_path=needs_path,
-        shape=encoder_shape(96, 3, surface),
+        shape=encoder_shape(64, 3, surface),
         surface=surface,
         window_ms=50.0,
         memory_s=2.0,
@@ -102,8 +102,8 @@ def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]],
             rotation_rad=0.15, log_scale=0.15, shear=0.1, shift=0.08, elastic=0.02, log_gain=0.2,
             mirrored=MIRRORED, swap_polarity=True,
         ),
-        schedule=Schedule(steps=3, fewest=0.08, most=0.35, dense=0.1),
-        training=EventTrainingConfig(steps=1600, batch=32),
+        schedule=Schedule(steps=3, fewest=0.06, most=0.3, dense=0.1),
+        training=EventTrainingConfig(steps=1500, batch=32),
     )  # fmt: skip
 
 

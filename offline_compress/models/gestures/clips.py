@@ -20,7 +20,7 @@ from offline_compress.models.gestures.movements import FREQUENCY_HZ, Manner, pos
 
 SIDE = 128
 DURATION_S, FRAMES_PER_S = 2.0, 100
-TRAIN_SUBJECTS = range(64)
+TRAIN_SUBJECTS = range(48)
 TEST_SUBJECTS = range(1000, 1020)
 # The class of a gesture's mirror image; a mirrored guitar is played by no one else's hands.
 MIRRORED = (0, 2, 1, 6, 5, 4, 3, 7, 8, -1, 10)
