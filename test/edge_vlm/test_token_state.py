@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_vlm.sttf import TokenState
-from edge_vlm.sttf.fusion import CaptionPolicy, scene_distance
+from edge_vlm.sttf.fusion import CaptionPolicy, NeighbourMerging, scene_distance
 from edge_vlm.sttf.illumination import Light
 
 LIGHT = Light(np.full(3, 1.1, np.float32), np.full(3, 2.0, np.float32))
@@ -99,3 +99,34 @@ def test_the_scene_moves_away_from_what_its_caption_describes():
     assert state.caption_distance == pytest.approx(0.2)
     state.describe()
     assert state.caption_distance == 0.0
+
+
+def test_unchanged_neighbours_that_are_alike_become_their_mean():
+    features = np.random.default_rng(0).normal(size=(49, 8)).astype(np.float32)
+    features[8:12] = features[8] * np.array([1.0, 1.1, 1.0, 1.2], np.float32)[:, None]
+    features[20:22] = features[20]  # the end of a row and the beginning of the next
+    unchanged = np.ones(49, bool)
+    merged = NeighbourMerging(0.99).merge(features, unchanged)
+    assert merged.shape == (47, 8)
+    np.testing.assert_allclose(merged[8], features[8:10].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(merged[9], features[10:12].mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(merged[10:], features[12:])
+
+
+def test_changed_tokens_are_not_merged_and_nothing_is_unless_asked_for():
+    features = np.ones((49, 8), np.float32)
+    unchanged = np.arange(49) >= 14
+    merged = NeighbourMerging(0.9).merge(features, unchanged)
+    assert len(merged) == 14 + 5 * 4, "three pairs and one left over in each row of seven"
+    assert NeighbourMerging(2.0).merge(features, unchanged) is features
+    assert NeighbourMerging(0.9).merge(features, np.zeros(49, bool)) is features
+
+
+def test_what_has_not_changed_since_the_caption():
+    state = TokenState.of((14, 14))
+    state.features = np.ones((49, 8), np.float32)
+    assert not state.unchanged_since_caption().any()
+    state.describe()
+    state.features = state.features.copy()
+    state.features[7] += 1e-6
+    assert np.flatnonzero(~state.unchanged_since_caption()).tolist() == [7]
