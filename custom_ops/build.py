@@ -37,6 +37,15 @@ X86_FILES = {  # flags of the files that hold one instruction set; other archite
     "kernels_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
     "kernels_avxvnni.cc": ["-mavx2", "-mfma", "-mf16c"],  # names its one further instruction itself
     "kernels_avx512vnni.cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
+    "kernels_amx.cc": [
+        "-mavx2",
+        "-mfma",
+        "-mf16c",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512vnni",
+    ],  # the same
 }
 ARM_FLAGS = ["-DEDGE_VLM_ARM_KERNELS"]
 ARM_FILES = {

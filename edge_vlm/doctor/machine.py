@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_vlm.doctor.check import FAIL, OK, WARN, Check
 
 # What the operators can use, by the names that /proc/cpuinfo gives them.
-_X86_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni")
+_X86_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 _ARM_FEATURES = ("asimd", "asimddp", "i8mm", "sve")
 
 

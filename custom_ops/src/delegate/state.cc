@@ -79,7 +79,7 @@ QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group
 }
 
 QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
-  const int panel_rows = rows < kManyRows ? 1 : kernels.panel_rows;
+  const int panel_rows = rows < kManyRows ? 1 : group_size == 0 ? kernels.plain_panel_rows : kernels.panel_rows;
   const QuantizedRows out = reserve_quantized(rows, width, group_size, panel_rows);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
   pool.share((rows + panel_rows - 1) / panel_rows, cost, [&](int, int first, int last) {

@@ -3,8 +3,11 @@
 // and once with channels in the place of outputs. In between, the softmax in float. Included by each instruction set.
 #pragma once
 #include "attention_pairs.h"
-#include "vector_wide.h"
 #include "kernels.h"
+#include "vector_wide.h"
+#ifdef EDGE_VLM_TILES
+#include "tiles_amx.h"
+#endif
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
@@ -13,7 +16,13 @@ constexpr float kLog2E = 1.44269504088896341f;
 constexpr int kPlaneBits = 7;  // a weight 0..16256 is 128 * high + low, both in int8
 constexpr float kLargestWeight = 127 << kPlaneBits;
 constexpr int kTileWidth = kBlockTile * kBlockRows;
-static_assert(kRowTile % 2 == 0, "the two planes of a query are accumulated together");
+typedef int32_t Products[kTileWidth];
+#ifdef EDGE_VLM_TILES
+constexpr int kAttendRows = kTileRows;  // queries, or planes of their weights, that are multiplied together
+#else
+constexpr int kAttendRows = kRowTile;
+#endif
+static_assert(kRowTile % 2 == 0 && kAttendRows % 2 == 0, "the two planes of a query are accumulated together");
 static_assert(kQueryTile % 2 == 0 && kValueKeys % kTileWidth == 0 && kKeyPadding % kValueKeys == 0, "whole tiles");
 
 // 2^x for x <= 0 within 4e-6 of it; 0 from -126 down, for -infinity too.
@@ -30,19 +39,34 @@ EDGE_VLM_INLINE f32w power_of_two(f32w x) {
   return (f32w)((Unsigned)p + ((Unsigned)shifted << 23)) - 1.17549435e-38f;  // 2^-126
 }
 
+// acc[query][key] of `rows` queries, from `query` on, and kTileWidth keys.
+static void key_products(const AttentionCache& cache, int kv_head, int key, const QuantizedRows& queries, int query, int rows,
+                         Products* acc) {
+  const int blocks = cache.padded_key_dim() / 4;
+  const uint8_t* keys = cache.key_block<const uint8_t>(kv_head, key / kKeyLanes);
+  const int8_t* codes = queries.codes + query * queries.stride;
+#ifdef EDGE_VLM_TILES
+  const int dim = cache.shape.head_dim;
+  if (dim % kTileInputs == 0)
+    return multiply_tiles(codes, queries.stride, rows, keys, keys + dim * kKeyLanes, kTileBytes, dim, acc);
+#endif
+  for (int row = 0; row < rows; row += kRowTile) {
+    const int some = rows - row < kRowTile ? rows - row : kRowTile;
+    accumulate(WeightFormat::kInt8, keys, kBlockTile, blocks, codes + row * queries.stride, queries.stride,
+               queries.sum + query + row, some, acc + row);
+  }
+}
+
 // scores[query][key], times log2 e, of `count` queries against `keys` keys (a multiple of kKeyPadding).
 static void score_codes(const AttentionCache& cache, int kv_head, const QuantizedRows& queries, int count, int keys,
                         float* scores) {
   const size_t stride = cache.padded_capacity;
-  const int blocks = cache.padded_key_dim() / 4;
   const float* key_scales = cache.key_scales.get() + cache.scale_index(kv_head, 0);
-  int32_t acc[kRowTile][kTileWidth];
-  for (int key = 0; key < keys; key += kTileWidth) {
-    const uint8_t* block = cache.key_block<const uint8_t>(kv_head, key / kKeyLanes);
-    for (int query = 0; query < count; query += kRowTile) {
-      const int rows = count - query < kRowTile ? count - query : kRowTile;
-      accumulate(WeightFormat::kInt8, block, kBlockTile, blocks, queries.codes + query * queries.stride, queries.stride,
-                 queries.sum + query, rows, acc);
+  alignas(64) Products acc[kAttendRows];
+  for (int key = 0; key < keys; key += kTileWidth)
+    for (int query = 0; query < count; query += kAttendRows) {
+      const int rows = count - query < kAttendRows ? count - query : kAttendRows;
+      key_products(cache, kv_head, key, queries, query, rows, acc);
       for (int row = 0; row < rows; row++)
         for (int lane = 0; lane < kTileWidth; lane += kWide) {
           Integers sums;
@@ -51,7 +75,6 @@ static void score_codes(const AttentionCache& cache, int kv_head, const Quantize
           wide_store(scores + (query + row) * stride + key + lane, __builtin_convertvector(sums, f32w) * scale);
         }
     }
-  }
 }
 
 // scores -> weights times value scale times factor as integers in two planes; sums: of each plane. Returns the sum of
@@ -85,15 +108,24 @@ static float weigh(const float* scores, int keys, const float* value_scales, flo
 }
 
 // total[row][channel of the tile] = sum over `keys` of codes * values; rows are the planes of queries.
-static void mix_codes(const uint8_t* values, size_t block_stride, int tiles, const int8_t* codes, size_t stride,
-                      const int32_t* sums, int rows, int keys, int32_t total[][kTileWidth]) {
+static void value_products(const uint8_t* values, size_t block_stride, int tiles, const int8_t* codes, size_t stride,
+                           const int32_t* sums, int rows, int keys, Products* total) {
+#ifdef EDGE_VLM_TILES
+  if (tiles == kBlockTile)
+    return multiply_tiles(codes, stride, rows, values, values + kTileBytes, block_stride, keys, total);
+#endif
   static const int32_t kNoSums[kRowTile] = {};  // those of all keys go in once: accumulate() subtracts a multiple
-  int32_t acc[kRowTile][kTileWidth];
-  std::memset(total, 0, sizeof(total[0]) * rows);
-  for (int key = 0; key < keys; key += kValueKeys, values += block_stride) {
-    accumulate(WeightFormat::kInt8, values, tiles, kValueKeys / 4, codes + key, stride, key == 0 ? sums : kNoSums, rows, acc);
-    for (int row = 0; row < rows; row++)
-      for (int lane = 0; lane < kTileWidth; lane++) total[row][lane] += acc[row][lane];
+  std::memset(total, 0, sizeof(Products) * rows);
+  for (int row = 0; row < rows; row += kRowTile) {
+    const int some = rows - row < kRowTile ? rows - row : kRowTile;
+    const uint8_t* block = values;
+    for (int key = 0; key < keys; key += kValueKeys, block += block_stride) {
+      Products acc[kRowTile];
+      accumulate(WeightFormat::kInt8, block, tiles, kValueKeys / 4, codes + row * stride + key, stride,
+                 key == 0 ? sums + row : kNoSums, some, acc);
+      for (int r = 0; r < some; r++)
+        for (int lane = 0; lane < kTileWidth; lane++) total[row + r][lane] += acc[r][lane];
+    }
   }
 }
 
@@ -107,14 +139,14 @@ static void mix_queries(const AttentionCache& cache, int kv_head, const int8_t* 
                         const WeighedQuery* queries, int count, int keys) {
   const int dim = cache.shape.head_dim, groups = cache.padded_dim / kBlockRows;
   const size_t stride = cache.padded_capacity, block_bytes = kValueKeys * kBlockRows;
-  int32_t total[kRowTile][kTileWidth];
+  alignas(64) Products total[kAttendRows];
   for (int group = 0; group < groups; group += kBlockTile) {
     const uint8_t* values = cache.head_values<const uint8_t>(kv_head) + group * block_bytes;
     const int tiles = groups - group < kBlockTile ? groups - group : kBlockTile, channel = group * kBlockRows;
     const int channels = dim - channel < tiles * kBlockRows ? dim - channel : tiles * kBlockRows;
-    for (int row = 0; row < 2 * count; row += kRowTile) {
-      const int rows = 2 * count - row < kRowTile ? 2 * count - row : kRowTile;
-      mix_codes(values, groups * block_bytes, tiles, codes + row * stride, stride, sums + row, rows, keys, total);
+    for (int row = 0; row < 2 * count; row += kAttendRows) {
+      const int rows = 2 * count - row < kAttendRows ? 2 * count - row : kAttendRows;
+      value_products(values, groups * block_bytes, tiles, codes + row * stride, stride, sums + row, rows, keys, total);
       for (int plane = 0; plane < rows; plane += 2) {
         const WeighedQuery& query = queries[(row + plane) / 2];
         for (int c = 0; c < channels; c++) {
@@ -128,6 +160,9 @@ static void mix_queries(const AttentionCache& cache, int kv_head, const int8_t* 
 
 // The pairs first_pair .. first_pair + count - 1 of a kv head.
 static void attend_codes(const AttendArgs& args, int kv_head, int first_pair, int count) {
+#ifdef EDGE_VLM_TILES
+  const TileScope scope;
+#endif
   const AttentionCache& cache = *args.cache;
   const size_t stride = cache.padded_capacity;
   const int pairs = args.rows * (cache.shape.query_heads / cache.shape.kv_heads);

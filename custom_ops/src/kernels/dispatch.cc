@@ -7,6 +7,8 @@
 #include "kernels.h"
 #ifdef EDGE_VLM_X86_KERNELS
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef EDGE_VLM_ARM_KERNELS
 #include <sys/auxv.h>
@@ -18,6 +20,9 @@ extern const Kernels scalar_kernels;
 #ifdef EDGE_VLM_X86_KERNELS
 extern const Kernels avx2_kernels;
 extern const Kernels avx512vnni_kernels;
+#endif
+#ifdef EDGE_VLM_AMX_COMPILES
+extern const Kernels amx_kernels;
 #endif
 #ifdef EDGE_VLM_AVXVNNI_COMPILES
 extern const Kernels avxvnni_kernels;
@@ -50,6 +55,18 @@ bool has_avx512vnni() {
 }
 #endif
 
+#ifdef EDGE_VLM_AMX_COMPILES
+// The CPU has tiles, and the system lets this process use them, which must be asked for once (Linux 5.16).
+bool has_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kTilesAndInt8 = 3u << 24;  // leaf 7, EDX
+  if (!has_avx512vnni() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & kTilesAndInt8) != kTilesAndInt8) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 #ifdef EDGE_VLM_AVXVNNI_COMPILES
 bool has_avxvnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
 #endif
@@ -68,6 +85,9 @@ bool has_matrix_product() {
 #endif
 
 const Candidate kBestFirst[] = {
+#ifdef EDGE_VLM_AMX_COMPILES
+    {&amx_kernels, has_amx},
+#endif
 #ifdef EDGE_VLM_X86_KERNELS
     {&avx512vnni_kernels, has_avx512vnni},
 #endif
@@ -95,7 +115,7 @@ const Kernels* select_kernels(const char* name) {
 }
 
 bool is_instruction_set(const char* name) {
-  for (const char* known : {"scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "i8mm"})
+  for (const char* known : {"scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "neondot", "i8mm"})
     if (std::strcmp(name, known) == 0) return true;
   return false;
 }

@@ -17,6 +17,9 @@
 #if defined(EDGE_VLM_X86_KERNELS) && (__GNUC__ >= 11 || __clang_major__ >= 13)
 #define EDGE_VLM_AVXVNNI_COMPILES
 #endif
+#if defined(EDGE_VLM_X86_KERNELS) && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define EDGE_VLM_AMX_COMPILES
+#endif
 
 namespace edge_vlm {
 
@@ -83,7 +86,7 @@ struct StoreArgs {
 };
 
 // Attention against a cache. The unit of work is a tile: up to kQueryTile (row, head) pairs of one kv head.
-constexpr int kQueryTile = 24;
+constexpr int kQueryTile = 32;
 
 struct AttendArgs {
   const AttentionCache* cache;
@@ -103,7 +106,8 @@ struct LogitSummary {
 
 struct Kernels {
   const char* isa;
-  int panel_rows;  // that linear() wants from kManyRows rows on
+  int panel_rows;         // that linear() wants from kManyRows rows on,
+  int plain_panel_rows;   // and where inputs have no scales in groups
   // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
   void (*quantize)(const float* x, int rows, int width, const QuantizedRows& out);
   // Output rows 16 * first_block .. 16 * last_block - 1.

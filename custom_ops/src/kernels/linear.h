@@ -7,12 +7,18 @@
 #include "linear_many.h"
 #include "linear_row.h"
 #include "quantize.h"
+#ifdef EDGE_VLM_TILES
+#include "tiles_amx.h"
+#endif
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 template <WeightFormat FORMAT>
 static void linear_of(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
+#ifdef EDGE_VLM_TILES
+  if (args.rows >= kManyRows && args.group_scale == nullptr) return linear_tiles<FORMAT>(args, x, first_block, last_block);
+#endif
   if (x.panel_rows > 1) return linear_many<FORMAT>(args, x, first_block, last_block);
   linear_row<FORMAT>(args, x, first_block, last_block);
 }

@@ -13,8 +13,14 @@ namespace EDGE_VLM_ISA {
 
 static bool reads_dense() { return reads_packed(WeightFormat::kTernaryDense); }
 
+#ifdef EDGE_VLM_TILES
+constexpr int kPlainPanelRows = 1;  // tiles take rows as they are
+#else
+constexpr int kPlainPanelRows = kRowTile;
+#endif
+
 static constexpr Kernels make_table(const char* isa) {
-  return {isa, kRowTile, quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
+  return {isa, kRowTile, kPlainPanelRows, quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
 }
 
 }  // namespace EDGE_VLM_ISA
