@@ -87,4 +87,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-compress bench-ops bench-adaptive bench-ros soak models events lock clean
+.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-compress bench-ops bench-model bench-adaptive bench-ros soak models events lock clean

@@ -6,7 +6,9 @@ from __future__ import annotations
 import torch
 from transformers import AttentionInterface
 
-NAME = "plain_matmul"
+from offline_compress.quantize.fake_quant import dequantised_rows
+
+NAME, INT8_NAME = "plain_matmul", "int8_cache"
 _MASKED = -1e4  # finite in bfloat16 too
 
 
@@ -31,3 +33,18 @@ def use_plain_attention(model) -> None:
     """Register it and switch the whole model to it. Padding must stand at the end: there is no padding mask."""
     AttentionInterface.register(NAME, plain_attention)
     model.set_attn_implementation(NAME)
+
+
+def int8_cache_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **_):
+    """As `plain_attention` with q, k, v rounded to int8 by row and head: what a graph with int8 caches computes.
+
+    The graph also rounds the softmax's weights, to 1/16256 of the largest; that is left out here.
+    """
+    rounded = (dequantised_rows(part) for part in (query * scaling, key, value))
+    return plain_attention(module, *rounded, attention_mask, 1.0)
+
+
+def use_int8_cache_attention(model) -> None:
+    """For comparison with a bundle of int8 caches, without gradients. Padding as in `use_plain_attention`."""
+    AttentionInterface.register(INT8_NAME, int8_cache_attention)
+    model.set_attn_implementation(INT8_NAME)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole SmolVLM of random weights: our runtime beside transformers and llama.cpp, one after the other in rounds.
+
+``python -m bench.model CONFIG_FOLDER``, or `make bench-model`. The folder holds config.json and tokenizer.json. The
+least of all rounds is taken of every figure: what neighbours on the machine do only adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.peers.contender import ROOT, Contender, require
+from bench.rows import Row, rows_table, write_rows
+from bench.smolvlm_files import AGREEMENT, make_all
+from edge_vlm.errors import EdgeVlmError
+from offline_compress.train.progress import counted, open_console
+
+PEERS_VENV = ROOT / ".venv-peers"
+PEERS = ["xllamacpp", "gguf", "numpy"]  # xllamacpp: llama.cpp as a wheel, which llama-cpp-python is not
+GGUF_TYPES = ("TQ2_0", "Q4_0", "Q8_0")
+THREADS = (2, 1)
+
+
+def peers_python() -> str:
+    """The interpreter of the peers' own environment, made at its first use. Raises EdgeVlmError."""
+    python = PEERS_VENV / "bin" / "python"
+    if not (PEERS_VENV / "complete").is_file():
+        for command in (
+            [sys.executable, "-m", "venv", str(PEERS_VENV)],
+            [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *PEERS],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True)
+            require(done.returncode == 0, f"{' '.join(command)} failed", "connect to the package index")
+        own = next(path for path in sys.path if path.endswith("site-packages"))
+        site = next(PEERS_VENV.glob("lib/python*/site-packages"))
+        (site / "edge_vlm_tests.pth").write_text(own + "\n")  # behind the peers' own packages
+        (PEERS_VENV / "complete").touch()
+    return str(python)
+
+
+def gguf_files(checkpoint: Path, work: Path, python: str) -> dict[str, Path]:
+    files = {kind: work / f"{kind}.gguf" for kind in GGUF_TYPES}
+    for kind, path in files.items():
+        if not path.is_file():
+            command = [python, "-m", "bench.peers.gguf_file", str(checkpoint), kind, str(path)]
+            done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+            require(done.returncode == 0, f"{path} cannot be written", done.stderr.decode()[-200:])
+    return files
+
+
+def contenders(work: Path, tokens: int) -> list[Contender]:
+    """All of them, loaded."""
+    found = [Contender(f"ours, {n} threads", "ours", work / "ternary", "--tokens", tokens, threads=n) for n in THREADS]
+    prompt = found[0].ready.get("prompt_tokens", 77)
+    checkpoint = work / "checkpoint"
+    for dtype in ("bfloat16", "float32"):
+        options = (checkpoint, dtype, "--prompt", prompt, "--tokens", tokens)
+        found.append(Contender(f"transformers {dtype}", "pytorch", *options, threads=2))
+    python = peers_python()
+    for kind, path in gguf_files(checkpoint, work, python).items():
+        for n in THREADS:
+            options = (path, "--prompt", prompt, "--tokens", tokens)
+            found.append(Contender(f"llama.cpp {kind}, {n} threads", "llama", *options, threads=n, python=python))
+    return found
+
+
+def all_rows(found: list[Contender], agreement: dict) -> list[Row]:
+    named = {one.name: one for one in found}
+    ours = named["ours, 2 threads"]
+    rows = []
+    for one in found:
+        for figure in ("encode_ms", "prefill_ms", "token_ms", "caption_ms"):
+            if one.why or (one.found and figure in one.found[0]):
+                value = None if one.why else one.best(figure)
+                rows.append(Row(f"{one.name}: {figure.removesuffix('_ms')}", value, "ms", note=one.why))
+    for dtype, goal in (("bfloat16", 4.0), ("float32", 9.0)):
+        ratio = named[f"transformers {dtype}"].best("caption_ms") / ours.best("caption_ms")
+        rows.append(Row(f"caption, times faster than transformers {dtype}", ratio, "", goal, "higher"))
+    for n in THREADS:
+        llama = [one for one in found if one.name.startswith("llama") and one.threads == n and one.found]
+        for figure, name, goal in (("token_ms", "decode", 2.5), ("prefill_ms", "prefill", 3.0)):
+            best = min((one.best(figure) for one in llama), default=float("nan"))
+            ratio = best / named[f"ours, {n} threads"].best(figure)
+            rows.append(Row(f"{name}, {n} threads, times faster than llama.cpp's best", ratio, "", goal, "higher"))
+    rows.append(
+        Row(
+            "sparse encode (16 %), times faster than dense",
+            ours.best("encode_ms") / ours.best("sparse_ms"),
+            "",
+            4.0,
+            "higher",
+        )
+    )
+    return rows + load_rows(ours) + agreement_rows(agreement)
+
+
+def load_rows(ours: Contender) -> list[Row]:
+    note = f"of it {ours.ready.get('mapped_mb', 0):.0f} MB pages of the mapped bundle, shared with its other readers"
+    return [
+        Row("memory above the interpreter's own, context full", ours.ready.get("memory_mb"), "MB", 160.0, note=note),
+        Row("load to first token, files in the page cache", ours.ready.get("first_token_ms"), "ms", 500.0),
+    ]
+
+
+def agreement_rows(found: dict) -> list[Row]:
+    rows = []
+    for variant, limit in (("original", 1e-4), ("ternary", 1e-2)):
+        one = found[variant]
+        rows.append(Row(f"{variant}, against transformers: error of image features", one["features_error"], "", limit))
+        rows.append(Row(f"{variant}, against transformers: error of logits", one["logits_error"], "", limit))
+        share = one["equal_tokens"] / one["tokens"]
+        rows.append(Row(f"{variant}, against transformers: equal greedy tokens", share, "", 1.0, "higher"))
+    return rows
+
+
+def draw(found: list[Contender], path: Path) -> None:
+    """Time per token and, where the contender has an encoder, of the whole caption."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    for axis, key, title in zip(axes, ("caption_ms", "token_ms"), ("caption, ms", "one token, ms"), strict=True):
+        shown = [one for one in found if one.found and key in one.found[0]][::-1]
+        bars = axis.barh([one.name for one in shown], [one.best(key) for one in shown])
+        axis.bar_label(bars, fmt="%.3g")
+        axis.set_title(title)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench-model", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG_FOLDER", help="config.json and tokenizer.json of a SmolVLM"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="captions of each contender (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=20, help="tokens of a caption (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("out/bench/smolvlm"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("out/bench/model.json"), help="default: %(default)s")
+    args = parser.parse_args()
+    console = open_console()
+    try:
+        require(
+            (args.config / "tokenizer.json").is_file(), f"{args.config} holds no tokenizer.json", "name a model folder"
+        )
+        make_all(args.config, args.work)
+        found = contenders(args.work.resolve(), args.tokens)
+        with counted("rounds", args.rounds, console) as progress:
+            for number in range(args.rounds):
+                for one in found:
+                    one.measure()
+                progress(number + 1)
+        for one in found:
+            one.close()
+        rows = all_rows(found, json.loads((args.work / AGREEMENT).read_text()))
+        write_rows(args.out, rows)
+        draw(found, args.out.with_suffix(".png"))
+    except EdgeVlmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    console.print(rows_table("SmolVLM of random weights", rows))
+    console.print(f"written to {args.out} and {args.out.with_suffix('.png')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A contender's process: it loads, says so, and does its work once for every line it reads.
+
+Both directions are JSON, one object a line. The parent asks one contender after the other, round by round, so that a
+neighbour on the machine meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_vlm.errors import EdgeVlmError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def serve(ready: dict, work: Callable[[], dict]) -> None:
+    """Say ``ready``, then answer every line with what ``work`` returns, until the input ends."""
+    channel, sys.stdout = sys.stdout, sys.stderr  # what libraries print does not mix in
+    print(json.dumps(ready), file=channel, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(work()), file=channel, flush=True)
+
+
+class Contender:
+    """``module`` of this package with ``arguments``, run by ``python``. ``why`` says why it does not run, if so."""
+
+    def __init__(self, name: str, module: str, *arguments: object, threads: int, python: str = sys.executable) -> None:
+        self.name, self.threads, self.why, self.found = name, threads, "", []
+        limits = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
+        command = [python, "-m", f"bench.peers.{module}", *map(str, arguments), "--threads", str(threads)]
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **limits}, cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.ready = self.answer()
+
+    def answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            self.why = (self.process.stderr.read().strip().splitlines() or ["it ended"])[-1][:160]
+        return json.loads(line) if line else {}
+
+    def measure(self) -> None:
+        """Once more; the answer is kept in ``found``."""
+        if not self.why:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            answer = self.answer()
+            self.found += [answer] if answer else []
+
+    def best(self, figure: str) -> float:
+        """The least of a figure over all rounds: neighbours only ever add to it. NaN where it never ran."""
+        return min((one[figure] for one in self.found), default=float("nan"))
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def require(holds: bool, what: str, remedy: str) -> None:
+    if not holds:
+        raise EdgeVlmError(f"bench-model: {what}", remedy)
