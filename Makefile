@@ -39,6 +39,9 @@ bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs (PHOTO
 bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
 	$(RUN) -m bench.ops --out out/bench/ops.json
 
+bench-model: $(VENV)/test.stamp $(OPERATORS) ## a whole SmolVLM beside transformers and llama.cpp (MODEL=FOLDER with config.json, tokenizer.json); writes out/bench/model.json
+	$(RUN) -m bench.model $(or $(MODEL),../shared/data/vlm_configs/SmolVLM-256M-Instruct) --out out/bench/model.json
+
 bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## what gate and router save and cost, beside other ways (VIDEOS=DIR); writes out/bench/adaptive.json
 	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(DVS128),--dvs128 $(DVS128)) --out out/bench/adaptive.json
 

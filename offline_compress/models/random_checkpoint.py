@@ -47,7 +47,8 @@ def write_random_checkpoint(config: dict, folder: Path, seed: int = 0) -> Path:
             file = f"model-{number + 1:05d}.safetensors"
             write_shard(target / file, {name: shapes[name] for name in names}, np.random.default_rng([seed, number]))
             index |= dict.fromkeys(names, file)
-        write_json(target / INDEX_FILE, {"weight_map": index})
+        total = 2 * sum(prod(shape) for shape in shapes.values())
+        write_json(target / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": index})
     return folder
 
 
