@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench.plan_rows import plan_rows
 from bench.qat_rows import qat_rows
 from bench.rows import Row, rows_table, write_rows
 from bench.trained_rows import trained_rows
@@ -103,7 +104,7 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
 def subject_rows(subject: Subject, args: argparse.Namespace, console: Console) -> list[Row]:
     found = measure_all(subject, args.seeds, console)
     draw_ablation(subject.name, found, args.work / f"{subject.name}.png")
-    return training_free_rows(subject.name, found)
+    return training_free_rows(subject.name, found) + plan_rows(subject, console)
 
 
 if __name__ == "__main__":

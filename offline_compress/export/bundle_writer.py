@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,13 +90,27 @@ def check_replaceable(out_dir: Path) -> None:
 def write_graphs(
     folder: Path, weights: ModelWeights, vision: VisionShape, text: TextShape, options: ExportOptions
 ) -> None:
+    for name, graphs in graph_builders(weights, vision, text, options):
+        graphs.save(folder / name)
+
+
+def graph_bytes(weights: ModelWeights, options: ExportOptions) -> int:
+    """Size of both graphs as they would be written; values of matrices do not matter."""
+    shapes = read_vision_shape(weights.config), read_text_shape(weights.config)
+    return sum(graphs.writer.lay_out()[2] for _, graphs in graph_builders(weights, *shapes, options))
+
+
+def graph_builders(
+    weights: ModelWeights, vision: VisionShape, text: TextShape, options: ExportOptions
+) -> Iterator[tuple[str, ModelBuilder]]:
+    """Each graph by its file's name."""
     cache, length = choose_cache_format(vision, text, options), context_length(text, options)
     graphs = ModelBuilder(f"{options.name} {options.variant}: vision", options.dense_ternary)
     add_vision_signatures(graphs, weights, vision, shallow_layers(vision, options), cache)
-    graphs.save(folder / VISION_FILE)
+    yield VISION_FILE, graphs
     graphs = ModelBuilder(f"{options.name} {options.variant}: text", options.dense_ternary)
     add_text_signatures(graphs, weights, text, length, vision.image_tokens, cache)
-    graphs.save(folder / TEXT_FILE)
+    yield TEXT_FILE, graphs
 
 
 def describe(

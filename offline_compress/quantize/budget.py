@@ -8,22 +8,29 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from custom_ops.packing import Groups
+from offline_compress.export.bundle_writer import ExportOptions, graph_bytes
 from offline_compress.export.weights import (
     EMBED_TOKENS,
     HEAD,
     PATCH_EMBEDDING,
+    LinearWeights,
     ModelWeights,
+    StoredFloat,
     layer_count,
     linear_names,
     text_block_names,
     vision_block_names,
 )
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.formats import method_named, stored_bytes
+from offline_compress.quantize.formats import Method, method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule
 
-ALIGNMENT_BYTES = 192  # of a matrix' constants in the file
-OPERATOR_BYTES = 640  # of the graphs' description, a matrix
+OPERATOR_BYTES = 1000  # of the graphs' description and of alignment, a matrix, where it need not be exact
+ATTEMPTS = 5
+LONGEST_NAME = "x" * 80  # of a model: it stands in the graphs
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,28 @@ def plan_under_budget(weights: ModelWeights, losses: Mapping[str, Mapping[str, f
     Raises QuantizeError where even the smallest formats do not fit, saying what they take.
     """
     groups = fused_matrices(weights, losses)
-    fixed = fixed_bytes(weights, [name for group in groups for name in group.names])
-    chosen = spend([group.hull() for group in groups], budget - fixed)
-    if chosen is None:
-        least = fixed + sum(group.hull()[0].bytes for group in groups)
-        raise QuantizeError(
-            f"a budget of {budget / 1e6:.2f} MB; the smallest plan takes {least / 1e6:.2f} MB",
-            f"give --budget-mb {least / 1e6:.2f} or more",
-        )
+    hulls = [group.hull() for group in groups]
+    smallest = plan_of(weights, groups, [hull[0] for hull in hulls])
+    beside = planned_bytes(weights, smallest) - sum(hull[0].bytes for hull in hulls)
+    for _ in range(ATTEMPTS):  # what stands beside the matrices depends on their formats, by a few bytes
+        chosen = spend(hulls, budget - beside)
+        if chosen is None:
+            break
+        plan = plan_of(weights, groups, chosen)
+        excess = planned_bytes(weights, plan) - budget
+        if excess <= 0:
+            return plan
+        beside += excess
+    least = planned_bytes(weights, smallest)
+    if least <= budget:
+        return smallest
+    raise QuantizeError(
+        f"a budget of {budget / 1e6:.2f} MB; the smallest plan takes {least / 1e6:.2f} MB",
+        f"give --budget-mb {1.01 * least / 1e6:.2f} or more",
+    )
+
+
+def plan_of(weights: ModelWeights, groups: Sequence[FusedMatrices], chosen: Sequence[Choice]) -> Plan:
     rules = [kept_rule(name) for name in kept_names(weights)]
     for group, choice in zip(groups, chosen, strict=True):
         pattern = "|".join(re.escape(name) for name in group.names)
@@ -154,10 +175,31 @@ def kept_rule(name: str) -> Rule:
 def matrix_bytes(weights: ModelWeights, name: str, method_name: str) -> int:
     matrix, method = weights.linears[name], method_named(method_name)
     shape = (matrix.out_features, matrix.in_features, matrix.bias is not None)
-    return stored_bytes(method.format, *shape, method.group, not method.symmetric) + ALIGNMENT_BYTES
+    return stored_bytes(method.format, *shape, method.group, not method.symmetric)
+
+
+def planned_bytes(weights: ModelWeights, plan: Plan) -> int:
+    """Of both graphs under the plan, to a few bytes of the name."""
+    lines = plan.resolve(linear_names(weights.config, weights.tied))
+    empty = {line.name: placeholder(weights.linears[line.name], line.method) for line in lines}
+    return graph_bytes(weights.with_linears(empty), ExportOptions("mixed", LONGEST_NAME))
+
+
+def placeholder(matrix: LinearWeights | StoredFloat, method: Method) -> LinearWeights | StoredFloat:
+    """A matrix of zeros in a format: it takes the room of the real one."""
+    if method.quantise is None:
+        return matrix
+    shape = (matrix.out_features, matrix.in_features)
+    groups = None
+    if method.group is not None:
+        count = (shape[0], -(-shape[1] // method.group))
+        groups = Groups(
+            method.group, np.zeros(count, np.float16), None if method.symmetric else np.zeros(count, np.int8)
+        )
+    return LinearWeights(method.format, np.zeros(shape, np.int8), np.zeros(shape[0], np.float32), matrix.bias, groups)
 
 
 def fixed_bytes(weights: ModelWeights, planned: Sequence[str]) -> int:
-    """What no plan changes: norms, positions, the kept tables, the graphs' description."""
+    """What no plan changes, nearly: norms, positions, the kept tables, the graphs' description."""
     kept = sum(matrix_bytes(weights, name, "int8") for name in kept_names(weights))
     return sum(value.nbytes for value in weights.tensors.values()) + kept + OPERATOR_BYTES * len(planned)

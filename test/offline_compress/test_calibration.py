@@ -14,7 +14,9 @@ from tiny_model import write_hf_folder  # noqa: E402
 from edge_vlm.errors import EdgeVlmError  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress.commands import compress  # noqa: E402
+from offline_compress.quantize.blockwise import BlockwiseRun  # noqa: E402
 from offline_compress.train import compression_data  # noqa: E402
+from offline_compress.train.training_free import verdict  # noqa: E402
 
 
 class RandomPairs:
@@ -31,7 +33,8 @@ class RandomPairs:
         mask = torch.ones_like(ids)
         mask[0, 22:] = 0
         pixels = torch.randn(self.size, 1, 3, 32, 32, generator=generator)
-        return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask}
+        labels = torch.where((mask == 1) & (torch.arange(26) >= 20), ids, -100)
+        return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,47 @@ def test_what_cannot_be_done_is_said(hf_folder, tmp_path, pairs, words, message)
     with pytest.raises(EdgeVlmError, match=message):
         run(hf_folder, tmp_path / "b", "--solver", "gptq", *words)
     assert not (tmp_path / "b").exists()
+
+
+def test_an_automatic_plan_keeps_its_budget_and_is_stored(hf_folder, tmp_path, pairs, capsys):
+    words = ("--method", "auto", "--budget-mb", 0.19, "--pairs", 8)
+    assert run(hf_folder, tmp_path / "b", *words) == 0
+    bundle = Bundle.load(tmp_path / "b")
+    report = bundle.report()
+    assert bundle.info.variant == "mixed" and bundle.info.weight_bytes <= 190_000
+    assert report["plan"]["name"] == "auto" and report["training"]["losses"]["lm_head"]
+    chosen = [row for row in report["layers"] if "sensitivity" in row["why"]]
+    assert len(chosen) == 4 * 6 + 4 * 7 + 1 and all(row["expected_loss"] >= 0 for row in chosen)
+    printed = capsys.readouterr().out
+    assert printed.index("auto, planned") < printed.index("GB of memory") < printed.index("auto, gptq")
+    with pytest.raises(EdgeVlmError, match="a budget of 0.02 MB; the smallest plan takes"):
+        run(hf_folder, tmp_path / "c", "--method", "auto", "--budget-mb", 0.02, "--pairs", 8)
+    with pytest.raises(EdgeVlmError, match="goes with --budget-mb or --bits"):
+        run(hf_folder, tmp_path / "c", "--method", "auto")
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_interrupted_compression_ends_in_the_same_bundle(hf_folder, tmp_path, pairs, monkeypatch):
+    words = ("--method", "int3", "--steps", 0, "--pairs", 8, "--name", "tiny")
+    assert run(hf_folder, tmp_path / "a", *words) == 0
+    do = BlockwiseRun.do
+
+    def ending(blockwise, number):
+        if number == 6:
+            raise KeyboardInterrupt
+        do(blockwise, number)
+
+    monkeypatch.setattr(BlockwiseRun, "do", ending)
+    with pytest.raises(KeyboardInterrupt):
+        run(hf_folder, tmp_path / "b", *words)
+    assert not (tmp_path / "b").exists()
+    monkeypatch.setattr(BlockwiseRun, "do", do)
+    assert run(hf_folder, tmp_path / "b", *words) == 0
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_the_verdict_warns_where_words_are_lost():
+    assert verdict(1.4, 1.37, "int4") is None
+    assert "1.77 times that of the float model" in verdict(2.42, 1.37, "ternary")
+    assert "--steps" in verdict(2.42, 1.37, "ternary") and "--budget-mb" in verdict(2.42, 1.37, "int2")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's images and recordings become captioned images."""
+
+import argparse
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import cv2  # noqa: E402
+
+from edge_vlm.errors import SourceError  # noqa: E402
+from edge_vlm.sources.bag_writer import BagWriter  # noqa: E402
+from offline_compress.commands import gather  # noqa: E402
+from offline_compress.pairs.opening import open_pairs  # noqa: E402
+
+
+def picture(shade):
+    return np.full((24, 32, 3), shade, np.uint8)
+
+
+@pytest.fixture
+def captioner(monkeypatch):
+    asked = []
+
+    def say(model, tokenizer, prompt, images, batch, report):
+        asked.extend(images)
+        return [f"a picture of {image[0, 0, 0]}" for image in images]
+
+    vlm = SimpleNamespace(model=None, tokenizer=None, prompt=None, image=SimpleNamespace(square=lambda image: image))
+    monkeypatch.setattr(gather, "load_vlm", lambda folder: vlm)
+    monkeypatch.setattr(gather, "greedy_captions", say)
+    return asked
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    gather.add_arguments(parser)
+    return gather.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, captioner):
+    source = tmp_path / "mine"
+    source.mkdir()
+    cv2.imwrite(str(source / "a.png"), picture(40))
+    cv2.imwrite(str(source / "b.png"), picture(90))
+    (source / "a.txt").write_text("my cup\n")
+    (source / "broken.jpg").write_bytes(b"no image")
+    assert run("model", source, "--out", tmp_path / "out") == 0
+    pairs = open_pairs(tmp_path / "out")
+    assert pairs.captions == (("my cup",), ("a picture of 90",)) and len(captioner) == 1
+    assert abs(int(pairs.image(1)[0, 0, 0]) - 90) < 4
+
+
+def test_every_nth_image_of_a_recording_is_taken(tmp_path, captioner):
+    bag = tmp_path / "drive.mcap"
+    with BagWriter(bag) as writer:
+        for number in range(10):
+            writer.add_image(
+                "/camera/image_raw/compressed", 10**9 * (number + 1), picture(20 * number), jpeg_quality=90
+            )
+    assert run("model", bag, "--out", tmp_path / "out", "--every", 3, "--most", 3) == 0
+    assert len(open_pairs(tmp_path / "out")) == 3 == len(captioner)
+
+
+def test_sources_without_images_are_named(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(SourceError, match="no image that can be used"):
+        run("model", tmp_path / "mine", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
