@@ -26,4 +26,4 @@ def draw_rows(path: Path, title: str, rows: Sequence[Row]) -> None:
     axes.margins(y=0.01)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("value (bar) and goal (line); green: the goal holds", fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
