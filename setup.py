@@ -53,7 +53,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/edge_vlm"]),
         ("share/edge_vlm", ["package.xml"]),
-        *(shared(folder) for folder in ("launch", "config", "bundles/demo", "bundles/gestures", "bags")),
+        *(shared(folder) for folder in ("launch", "config", "bundles/demo", "bags")),
     ],
     tests_require=["pytest"],
     extras_require={"test": ["pytest"]},

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.rows import Row, rows_table, write_rows
-from edge_vlm.default_bundle import EVENT_MODEL
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.events.classifier import EventClassifier
 from edge_vlm.events.model import MODEL_JSON, EventModel
@@ -25,7 +24,6 @@ from offline_compress.models.gestures import read_test_gestures
 from offline_compress.train.progress import open_console
 
 MODELS = Path("out/models")
-SHIPPED = Path(__file__).resolve().parents[1] / EVENT_MODEL  # serves the gestures where none was trained here
 NMNIST = Path("../shared/data/events/nmnist_small.npz")
 LARGEST_LOSS_POINTS = 1.0
 
@@ -59,8 +57,6 @@ def gesture_rows(models: Path = MODELS, nmnist: Path = NMNIST, dvs128: Path | No
 
 def benchmark_rows(benchmark: Benchmark, models: Path, clips: Iterator[EventClip]) -> list[Row]:
     folder = models / benchmark.folder / "model"
-    if benchmark is GESTURES and not (folder / MODEL_JSON).is_file():
-        folder = SHIPPED
     title = f"events, {benchmark.name}"
     if not (folder / MODEL_JSON).is_file():
         missing = f"no model in {folder}; make events trains it"

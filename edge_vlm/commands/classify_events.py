@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_vlm.default_bundle import default_event_model_path
 from edge_vlm.errors import SourceError
 from edge_vlm.events.classifier import EventClassifier, EventStep
 from edge_vlm.events.model import EventModel
@@ -26,7 +25,6 @@ from edge_vlm.sources.nmnist import read_bin
 
 EPILOG = """\
 examples:
-  edge-vlm classify-events my_recording.aedat
   edge-vlm classify-events user24_led.aedat --model out/models/events-dvs128/model
   edge-vlm classify-events Test/7/00018.bin --model out/models/events-nmnist/model --reuse off
 """
@@ -34,17 +32,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, metavar="FILE", help=".aedat or .bin")
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="what train-events wrote (default: the one of rendered gestures)"
-    )
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="what train-events wrote")
     parser.add_argument("--reuse", choices=("on", "off"), default="on", help="off computes every token (default: on)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="inference threads (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
-    model = EventModel.load(args.model or default_event_model_path())
-    classifier = EventClassifier(model, reuse=args.reuse == "on", threads=max(1, args.threads))
+    classifier = EventClassifier(EventModel.load(args.model), reuse=args.reuse == "on", threads=max(1, args.threads))
     parts = list(labelled_parts(args.recording))
     for name, events, label in parts:
         steps = list(classifier.run(events))
