@@ -27,7 +27,7 @@ from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
 
 LIBRARY_VARIABLE = "EDGE_VLM_OPS_LIBRARY"
 ISA_VARIABLE = "EDGE_VLM_ISA"
-INSTRUCTION_SETS = ("avx512vnni", "avxvnni", "avx2", "i8mm", "neondot", "neon", "scalar")  # of all CPUs
+INSTRUCTION_SETS = ("amx", "avx512vnni", "avxvnni", "avx2", "i8mm", "neondot", "neon", "scalar")  # of all CPUs
 REBUILD = 'rebuild it with "python -m custom_ops.build"'
 
 
