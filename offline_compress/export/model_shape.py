@@ -74,13 +74,12 @@ def read_vision_shape(config: dict) -> VisionShape:
         layers=number(vision, "num_hidden_layers"),
         heads=number(vision, "num_attention_heads"),
         intermediate_size=number(vision, "intermediate_size"),
-        image_size=number(vision, "image_size"),
+        image_size=whole_patches(number(vision, "image_size"), number(vision, "patch_size")),
         patch_size=number(vision, "patch_size"),
         epsilon=float(vision.get("layer_norm_eps", 1e-6)),
         scale_factor=number(config, "scale_factor", 2),
     )
     require(shape.hidden_size % shape.heads == 0, f"vision heads {shape.heads} for a width of {shape.hidden_size}")
-    require(shape.image_size % shape.patch_size == 0, f"patch_size {shape.patch_size} for images of {shape.image_size}")
     require(shape.grid % shape.scale_factor == 0, f"scale_factor {shape.scale_factor} for a grid of {shape.grid}")
     return shape
 
@@ -109,6 +108,12 @@ def read_text_shape(config: dict) -> TextShape:
     require(heads % shape.kv_heads == 0, f"num_key_value_heads {shape.kv_heads} for {heads} query heads")
     require(shape.head_dim % 2 == 0, f"an odd head_dim of {shape.head_dim}")
     return shape
+
+
+def whole_patches(image_size: int, patch_size: int) -> int:
+    """The pixels that the patches cover: 378 of 384 with patches of 14, as in the 2.2B."""
+    require(0 < patch_size <= image_size, f"patch_size {patch_size} for images of {image_size}")
+    return image_size // patch_size * patch_size
 
 
 def rope_theta(text: dict) -> float:

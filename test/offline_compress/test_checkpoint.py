@@ -180,7 +180,7 @@ def test_missing_parts_are_named(tmp_path: Path):
     [
         ("", "model_type", "llava"),
         ("vision_config", "hidden_act", "relu"),
-        ("vision_config", "patch_size", 5),
+        ("vision_config", "patch_size", 9),
         ("vision_config", "num_attention_heads", 7),
         ("", "scale_factor", 3),
         ("text_config", "hidden_act", "gelu"),
