@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=64, help="calibration pairs (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of calibration (default: %(default)s)")
     parser.add_argument("--qat-steps", type=int, default=60, help="of the short trainings; 0: none (default: 60)")
+    parser.add_argument("--known-only", action="store_true", help="compress nothing anew: rows of what WORK holds")
     parser.add_argument("--work", type=Path, default=Path("out/bench/compress.work"), help="figures that are known")
     parser.add_argument("--out", type=Path, default=Path("out/bench/compress.json"), help="default: %(default)s")
     args = parser.parse_args()
@@ -70,7 +71,7 @@ def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
         data = scene_data(folder, cache, BATCH, seed).batches
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
-    rows = subject_rows(Subject("demo", folder, batches, samples, args.work / "demo"), args, console)
+    rows = subject_rows(Subject("demo", folder, batches, samples, args.work / "demo", args.known_only), args, console)
     rows += trained_rows("demo", args.models, samples, console)
     if args.qat_steps:
         data = scene_data(folder, cache, BATCH, 0)
@@ -97,14 +98,17 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
         data = pair_batches(folder, train, BATCH, seed, most=args.pairs, lower_case=True)
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
-    rows = subject_rows(Subject("photos", folder, batches, samples, args.work / "photos"), args, console)
+    rows = subject_rows(
+        Subject("photos", folder, batches, samples, args.work / "photos", args.known_only), args, console
+    )
     return rows + trained_rows("photos", args.photo_models, samples, console)
 
 
 def subject_rows(subject: Subject, args: argparse.Namespace, console: Console) -> list[Row]:
     found = measure_all(subject, args.seeds, console)
-    draw_ablation(subject.name, found, args.work / f"{subject.name}.png")
-    return training_free_rows(subject.name, found) + plan_rows(subject, console)
+    if len(found) > 1:
+        draw_ablation(subject.name, found, args.out.with_name(f"compress_{subject.name}.png"))
+    return training_free_rows(subject.name, found) + ([] if args.known_only else plan_rows(subject, console))
 
 
 if __name__ == "__main__":

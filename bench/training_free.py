@@ -71,15 +71,19 @@ class Subject:
     batches: Batches
     samples: list[Sample]
     work: Path
+    known_only: bool = False
 
-    def measure(self, variant: Variant | None, seed: int, console: Console) -> Measured:
-        """``variant`` None: the float model. From the work folder where it is known already."""
+    def measure(self, variant: Variant | None, seed: int, console: Console) -> Measured | None:
+        """``variant`` None: the float model. From the work folder where it is known already; None where it is not and
+        ``known_only``."""
         label = variant.name if variant else "float"
         path = self.work / f"{label.replace(', ', '_').replace(' + ', '_')}-{seed}.json"
         identity = {"folder": str(self.folder), "samples": len(self.samples)}
         known = read_json(path)
         if known and known["identity"] == identity:
             return Measured(**known["measured"])
+        if self.known_only:
+            return None
         with TemporaryDirectory(prefix="edge_vlm_bench_") as folder:
             bundle = self.write(variant, seed, Path(folder) / "bundle")
             result = evaluate_tflite(bundle, self.samples, all_references=False)
@@ -120,9 +124,10 @@ def read_json(path: Path) -> dict | None:
 
 
 def measure_all(subject: Subject, seeds: int, console: Console) -> dict[str, list[Measured]]:
-    """By variant, one entry per seed; what needs no calibration is measured once."""
+    """By variant, one entry per seed; what needs no calibration is measured once. With ``known_only``
+    entries may be missing, whole variants too."""
     found = {"float": [subject.measure(None, 0, console)]}
     for variant in (*ABLATION, *INTEGERS):
         tries = range(1 if variant.solver == "rtn" else seeds)
         found[variant.name] = [subject.measure(variant, seed, console) for seed in tries]
-    return found
+    return {name: kept for name, tries in found.items() if (kept := [t for t in tries if t is not None])}

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from bench.rows import Row
-from bench.training_free import Measured, Variant
+from bench.training_free import ABLATION, INTEGERS, Measured, Variant
 
 TERNARY_GOAL, INT4_GOAL = 1.08, 0.99
 BEST = Variant("ternary", "descent", True)
@@ -16,6 +16,8 @@ BEST = Variant("ternary", "descent", True)
 
 def training_free_rows(subject: str, found: Mapping[str, Sequence[Measured]]) -> list[Row]:
     """``found`` by variant name, an entry per calibration seed; "float" must be among them."""
+    if "float" not in found:
+        return [Row(f"{subject}: compression without training", None, note="the float model was not measured")]
     base = found["float"][0]
     rows = [
         Row(f"{subject}: float perplexity", base.perplexity),
@@ -29,6 +31,11 @@ def training_free_rows(subject: str, found: Mapping[str, Sequence[Measured]]) ->
         rows.append(Row(f"{subject}: {name}: perplexity / float", mean(ratios), "", goal, note=seeds_note(ratios)))
         goal = INT4_GOAL if name == Variant("int4-g128", "gptq", True).name else None
         rows.append(Row(f"{subject}: {name}: CIDEr / float", mean(ciders), "", goal, "higher", seeds_note(ciders)))
+    rows += [
+        Row(f"{subject}: {variant.name}: perplexity / float", None, note="not measured")
+        for variant in (*ABLATION, *INTEGERS)
+        if variant.name not in found
+    ]
     return rows + saliency_rows(subject, found)
 
 

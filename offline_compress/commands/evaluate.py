@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beams", type=count, default=1, help="of beam search in PyTorch (default: 1, greedy)")
     parser.add_argument("--plain-captions", action="store_true",
                         help="references as lower-case words, as train-photos teaches them")  # fmt: skip
+    parser.add_argument("--bf16", action="store_true", help="PyTorch models in bfloat16: faster on CPUs with AMX")
     parser.add_argument("--threads", type=count, help="CPU threads of PyTorch (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write figures and captions there")
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             if (path / "bundle.json").is_file():
                 results.append(evaluate_tflite(path, samples, progress))
             else:
-                results.append(evaluate_model(path, samples, args.beams, progress))
+                results.append(evaluate_model(path, samples, args.beams, progress, bf16=args.bf16))
     console.print(table(results))
     if any(result.metrics.get("meteor") is None for result in results):
         console.print(results[0].metrics.get("meteor_note", METEOR_NOTE), highlight=False)

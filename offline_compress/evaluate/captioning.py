@@ -12,6 +12,8 @@ from transformers import DynamicCache
 
 from offline_compress.export.prompt import Prompt
 from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
+from offline_compress.train.distillation import IGNORED_LABEL
+from offline_compress.train.packed_captions import encode, packed, packed_logits
 
 BATCH = 50
 
@@ -94,6 +96,27 @@ def answer_log_probabilities(
         ).logits
         scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, len(start) :, None])[..., 0]
         yield from (row[: len(answer)].cpu().numpy() for row, answer in zip(scores, chunk, strict=True))
+
+
+@torch.no_grad()
+def reference_log_probabilities(
+    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], captions: Sequence[Sequence[str]],
+    report: Callable[[int], None] = lambda done: None,
+) -> list[list[np.ndarray]]:  # fmt: skip
+    """As `answer_log_probabilities`, for several captions of each image: all in one sequence behind the image."""
+    model.eval()
+    start, rows = prompt_ids(tokenizer, prompt), []
+    answers = [answer_ids(tokenizer, tuple(texts)) for texts in captions]
+    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH), strict=True):
+        chunk = answers[first : first + BATCH]
+        batch = packed(start, chunk, tokenizer.pad_token_id)
+        logits = packed_logits(model, batch, encode(model, pixels[:, 0]))
+        scores = torch.log_softmax(logits.float(), -1)
+        known = batch["labels"] != IGNORED_LABEL
+        flat = iter(scores.gather(1, batch["labels"][known][:, None])[:, 0].split([len(a) for c in chunk for a in c]))
+        rows += [[next(flat).numpy() for _ in texts] for texts in chunk]
+        report(len(rows))
+    return rows
 
 
 def pixel_batches(images: Sequence[np.ndarray], size: int) -> Iterator[torch.Tensor]:

@@ -73,25 +73,29 @@ def evaluate_tflite(
 
 def evaluate_model(
     folder: Path, samples: Sequence[Sample], beams: int = 1, progress: Progress = lambda done: None,
-    all_references: bool = True,
+    all_references: bool = True, bf16: bool = False,
 ) -> PairEvaluation:  # fmt: skip
-    """A Hugging Face folder in PyTorch, float32. Raises CheckpointError."""
-    from offline_compress.evaluate.captioning import answer_log_probabilities, beam_captions, greedy_captions
+    """A Hugging Face folder in PyTorch, in float32 or bfloat16. Raises CheckpointError."""
+    import torch
+
+    from offline_compress.evaluate.captioning import (
+        beam_captions,
+        greedy_captions,
+        reference_log_probabilities,
+    )
     from offline_compress.models.loading import load_vlm
 
     vlm = load_vlm(folder)
+    if bf16:
+        vlm.model.to(torch.bfloat16)
     squares = [vlm.image.square(sample.image_rgb) for sample in samples]
     if beams > 1:
         captions = beam_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, beams, report=progress)
     else:
         captions = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, report=progress)
-    texts = [(square, text) for square, sample in zip(squares, samples, strict=True)
-             for text in told(sample, all_references)]  # fmt: skip
-    flat = iter(
-        answer_log_probabilities(vlm.model, vlm.tokenizer, vlm.prompt, [s for s, _ in texts], [t for _, t in texts])
-    )
-    scores = [[next(flat) for _ in told(sample, all_references)] for sample in samples]
-    return evaluated(folder, "PyTorch", samples, captions, scores, beams)
+    texts = [told(sample, all_references) for sample in samples]
+    scores = reference_log_probabilities(vlm.model, vlm.tokenizer, vlm.prompt, squares, texts)
+    return evaluated(folder, "PyTorch, bfloat16" if bf16 else "PyTorch", samples, captions, scores, beams)
 
 
 def told(sample: Sample, all_references: bool) -> tuple[str, ...]:

@@ -16,10 +16,9 @@ from offline_compress.evaluate.caption_metrics import words
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.photo_views import PhotoViews
 from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
-from offline_compress.train.distillation import IGNORED_LABEL
+from offline_compress.train.packed_captions import packed
 
 SIDES = frozenset({"left", "right"})
-PADDING = -1  # segment
 
 
 class PhotoBatches:
@@ -81,31 +80,6 @@ class TextBatches:
         chosen = order[position * taken : (position + 1) * taken]
         rows = np.array_split(chosen, self.size)
         return packed(self.prompt, [[self.answers[i] for i in row] for row in rows if len(row)], self.pad)
-
-
-def packed(prompt: list[int], answers: Sequence[Sequence[list[int]]], pad: int) -> dict[str, torch.Tensor]:
-    """input_ids, labels (of the same positions), position_ids (B, T) and attention_mask bool (B, 1, T, T)."""
-    start = len(prompt) - 1
-    length = start + max(sum(map(len, row)) for row in answers)
-    ids = np.full((len(answers), length), pad)
-    labels, positions = np.full_like(ids, IGNORED_LABEL), np.zeros_like(ids)
-    segments = np.full_like(ids, PADDING)
-    ids[:, :start], positions[:, :start], segments[:, :start] = prompt[:-1], np.arange(start), 0
-    for row, captions in enumerate(answers):
-        first = start
-        for segment, answer in enumerate(captions, start=1):
-            last = first + len(answer)
-            ids[row, first:last], labels[row, first:last] = [prompt[-1], *answer[:-1]], answer
-            positions[row, first:last], segments[row, first:last] = np.arange(start, start + len(answer)), segment
-            first = last
-    keys, queries = segments[:, None, :], segments[:, :, None]
-    seen = np.tril(np.ones((length, length), bool)) & ((keys == 0) | (keys == queries))
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "labels": torch.from_numpy(labels),
-        "position_ids": torch.from_numpy(positions),
-        "attention_mask": torch.from_numpy(seen[:, None]),
-    }
 
 
 def recoloured(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from edge_vlm.errors import InputError
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig
+from offline_compress.train.packed_captions import encode, packed_logits
 from offline_compress.train.photo_batches import PhotoBatches, TextBatches
 
 
@@ -144,28 +145,12 @@ class PhotoTrainer(FloatTrainer):
         self.kept.load_state_dict(state["kept"])
 
 
-def encode(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) -> the patches' hidden states (B, patches, d)."""
-    return model.model.vision_model(pixels.to(model.dtype)).last_hidden_state
-
-
 def caption_loss(
     model: nn.Module, batch: dict[str, torch.Tensor], patches: torch.Tensor | None, smoothing: float
 ) -> torch.Tensor:
     """Mean cross-entropy of all captions' tokens of `packed` sequences; ``patches`` None: no image."""
-    ids = batch["input_ids"]
-    embedded = model.get_input_embeddings()(ids)
-    if patches is not None:
-        image = model.model.connector(patches).flatten(0, 1)
-        embedded = embedded.masked_scatter((ids == model.config.image_token_id)[..., None], image)
-    hidden = model.model.text_model(
-        inputs_embeds=embedded,
-        attention_mask=batch["attention_mask"],
-        position_ids=batch["position_ids"],
-        use_cache=False,
-    ).last_hidden_state
     known = batch["labels"] != IGNORED_LABEL
-    logits = model.lm_head(hidden[known]).float()
+    logits = packed_logits(model, batch, patches).float()
     return functional.cross_entropy(logits, batch["labels"][known], label_smoothing=smoothing)
 
 

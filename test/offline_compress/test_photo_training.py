@@ -12,12 +12,12 @@ from offline_compress.models.photo_views import PhotoViews, view_of  # noqa: E40
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
 from offline_compress.train.attention import use_plain_attention  # noqa: E402
 from offline_compress.train.distillation import IGNORED_LABEL  # noqa: E402
-from offline_compress.train.photo_batches import PhotoBatches, TextBatches, packed  # noqa: E402
+from offline_compress.train.packed_captions import encode, packed  # noqa: E402
+from offline_compress.train.photo_batches import PhotoBatches, TextBatches  # noqa: E402
 from offline_compress.train.photo_trainer import (  # noqa: E402
     PhotoTrainer,
     PhotoTrainingConfig,
     caption_loss,
-    encode,
 )
 
 CAPTIONS = [
