@@ -40,6 +40,12 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """METEOR's Java process takes its time, and waits for ever for an answer to a caption without words."""
+    monkeypatch.setattr("offline_compress.evaluate.caption_metrics.shutil.which", lambda name: None)
+
+
 def test_a_model_and_its_bundle_agree(model_folder, data, tmp_path, capsys):
     bundle = tmp_path / "bundle"
     assert cli.main(["export", str(model_folder), "--max-new-tokens", "48", "--out", str(bundle)]) == 0
