@@ -29,6 +29,8 @@ from edge_vlm.sttf import SttfConfig
 STATIC = ("bottle-detection.mp4", "one-by-one-person-detection.mp4")
 MOVING = ("solidWhiteRight.mp4",)
 GESTURES = "asl_gestures"
+# The gate's thresholds were chosen on these clips; only the others are reported.
+TUNED_ON = ("again", "book", "eat", "hungry", "milk", "no", "school", "sorry", "thanks", "want")
 REUSE_GOALS = {"static": 0.84, "gestures": 0.84, "moving": 0.5}
 CURVE_THRESHOLDS = (3.0, 12.0, 24.0)
 BUDGET_TOKENS = 49
@@ -61,7 +63,7 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     groups = {
         "static": [path for path in files if path.name in STATIC],
-        "gestures": [path for path in files if path.parent.name == GESTURES],
+        "gestures": [path for path in files if path.parent.name == GESTURES and path.stem not in TUNED_ON],
         "moving": [path for path in files if path.name in MOVING],
     }
     for name, paths in groups.items():

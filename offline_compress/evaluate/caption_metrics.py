@@ -14,6 +14,8 @@ from edge_vlm.errors import InputError
 
 METEOR_NOTE = "METEOR needs Java (apt install default-jre-headless)"
 _WORD = re.compile(r"[\w']+")
+# METEOR's process never answers to a text without words; these two match nothing, nor each other.
+_EMPTY_CAPTION, _EMPTY_REFERENCE = "zzcaption", "zzreference"
 
 
 def caption_metrics(
@@ -44,9 +46,18 @@ def meteor_score(truth: dict[int, list[str]], said: dict[int, list[str]]) -> dic
     from pycocoevalcap.meteor.meteor import Meteor
 
     try:
-        return {"meteor": float(Meteor().compute_score(truth, said)[0])}
-    except (OSError, ValueError) as error:  # a Java that does not start, or answers something else than a number
+        meteor = Meteor()
+    except OSError as error:
         return {"meteor": None, "meteor_note": f"{METEOR_NOTE}; the one here failed ({error})"}
+    truth = {i: [text or _EMPTY_REFERENCE for text in texts] for i, texts in truth.items()}
+    said = {i: [text or _EMPTY_CAPTION for text in texts] for i, texts in said.items()}
+    try:
+        return {"meteor": float(meteor.compute_score(truth, said)[0])}
+    except (OSError, ValueError) as error:  # a Java that ends at once, or answers something else than a number
+        return {"meteor": None, "meteor_note": f"{METEOR_NOTE}; the one here failed ({error})"}
+    finally:
+        if meteor.lock.locked():  # compute_score keeps it where it fails or is interrupted, and __del__ waits for it
+            meteor.lock.release()
 
 
 def tokenised(

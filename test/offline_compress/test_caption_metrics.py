@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_true_captions_score_high_and_those_of_other_scenes_low():
 
 def test_case_and_punctuation_do_not_count():
     assert words("A red ball, and a Cone.") == ["a", "red", "ball", "and", "a", "cone"]
+
+
+@pytest.mark.parametrize("script", ["exit 1", "while read line; do echo nonsense; done"])
+def test_a_java_that_fails_costs_meteor_alone(tmp_path, monkeypatch, script):
+    java = tmp_path / "java"
+    java.write_text(f"#!/bin/sh\n{script}\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    metrics = caption_metrics(["a red ball", "a cone"], [["a red ball"], ["a cone"]])
+    assert metrics["meteor"] is None and "Java" in metrics["meteor_note"]
+    assert metrics["bleu_1"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_java(monkeypatch):
-    """METEOR's Java process takes its time, and waits for ever for an answer to a caption without words."""
+    """METEOR's Java process takes its time."""
     monkeypatch.setattr("offline_compress.evaluate.caption_metrics.shutil.which", lambda name: None)
 
 
