@@ -18,7 +18,7 @@ class Captioner:
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         config, self.tokens = self.model.config, tokens
         patches = config.vision_config.image_size // config.vision_config.patch_size
-        self.ids = torch.full((1, prompt_tokens), 100)
+        self.ids = torch.full((1, prompt_tokens), 10)
         self.ids[0, 4 : 4 + (patches // config.scale_factor) ** 2] = config.image_token_id
         size = config.vision_config.image_size
         self.pixels = torch.randn(1, 1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
