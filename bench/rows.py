@@ -30,6 +30,9 @@ class Row:
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
             raise ValueError(f"{self.name}: better is 'higher' or 'lower', not {self.better!r}")
+        for name in ("value", "goal"):  # NumPy's numbers would compare to NumPy's bool, which JSON does not know
+            number = getattr(self, name)
+            object.__setattr__(self, name, None if number is None else float(number))
 
     @property
     def holds(self) -> bool | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
+import numpy as np
 import pytest
 
 from bench.rows import Row, rows_table, write_rows
@@ -25,6 +26,11 @@ def test_a_goal_is_met_only_by_a_measured_value(value, goal, better, holds):
 def test_a_direction_that_is_none_is_refused():
     with pytest.raises(ValueError, match="bigger"):
         Row("figure", 1.0, better="bigger")
+
+
+def test_figures_that_numpy_computed_are_written_too(tmp_path):
+    write_rows(tmp_path / "x.json", [Row("speed", np.float32(1.5), "x", np.float64(1.0), "higher")])
+    assert json.loads((tmp_path / "x.json").read_text())[0]["holds"] is True
 
 
 def test_what_was_not_measured_is_written_as_such(tmp_path):
