@@ -122,6 +122,7 @@ class CaptionPipeline:
         self._watch.reset()
         self._input.reset()
         self._routes.reset()
+        self._decoder.reset()
         self._caption = None
         self._image_shape = self._last_stamp_ns = None
         self.counters.resets[reason] += 1

@@ -6,6 +6,7 @@ The COCO tokenizer needs Java; captions are plain words, so lower case without p
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ def meteor_score(truth: dict[int, list[str]], said: dict[int, list[str]]) -> dic
     finally:
         if meteor.lock.locked():  # compute_score keeps it where it fails or is interrupted, and __del__ waits for it
             meteor.lock.release()
+        with contextlib.suppress(OSError):
+            meteor.meteor_p.stdin.close()
 
 
 def tokenised(
