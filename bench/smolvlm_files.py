@@ -22,8 +22,9 @@ from edge_vlm.runtime import Bundle, TextDecoder, VisionEncoder
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
+from offline_compress.export.module_names import linear_names
 from offline_compress.export.prompt import Prompt
-from offline_compress.export.weights import ModelWeights, linear_names
+from offline_compress.export.weights import ModelWeights
 from offline_compress.models.random_checkpoint import write_random_checkpoint
 from offline_compress.quantize.plan import default_plan
 from offline_compress.quantize.replace import float_weights, quantise_model, to_model_weights

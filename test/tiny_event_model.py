@@ -12,7 +12,7 @@ from edge_vlm.observation import Events
 from offline_compress.export.event_graph import CLASSIFIER
 from offline_compress.export.event_model_writer import EventModelDescription, event_weights, export_event_model
 from offline_compress.export.model_shape import VisionShape
-from offline_compress.export.weights import PATCH_EMBEDDING, POSITION_EMBEDDING, VISION, vision_block_names
+from offline_compress.export.module_names import PATCH_EMBEDDING, POSITION_EMBEDDING, VISION, vision_block_names
 
 SURFACE = SurfaceConfig(grid=4, patch_size=3, decay_events_per_pixel=2.0)
 SHAPE = VisionShape(

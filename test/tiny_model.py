@@ -10,8 +10,9 @@ import numpy as np
 
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
+from offline_compress.export.module_names import TEXT, VISION
 from offline_compress.export.prompt import Prompt
-from offline_compress.export.weights import TEXT, VISION, ModelWeights
+from offline_compress.export.weights import ModelWeights
 
 SPECIAL = ("<pad>", "<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>")
 WORDS = ["User", ":", "Describe", "the", "scene", ".", "Assistant", "a", "red", "blue", "cube", "sphere", "on"]

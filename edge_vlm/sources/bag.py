@@ -13,10 +13,14 @@ import yaml
 import zstandard
 
 from edge_vlm.errors import SourceError
-from edge_vlm.sources.bag_storage import RERECORD, RawMessage, Storage, TopicInfo, open_storage
+from edge_vlm.sources.bag_mcap import McapStorage
+from edge_vlm.sources.bag_ros1 import Ros1Storage
+from edge_vlm.sources.bag_sqlite import SqliteStorage
+from edge_vlm.sources.bag_storage import RERECORD, RawMessage, Storage, TopicInfo
 from edge_vlm.sources.message_types import normalised
 
 _SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
+_LARGEST_MESSAGE = 1 << 28  # bytes, unpacked; a few kilobytes of zstd can claim any size
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins so: its first byte is 0
 
 
@@ -78,7 +82,7 @@ def open_recording(path: str | Path) -> Recording:
     recording = Recording(path, [])
     try:
         for file in files:
-            recording.storages.append(open_storage(_unpacked(file, recording)))
+            recording.storages.append(_open_storage(_unpacked(file, recording)))
     except BaseException:
         recording.close()
         raise
@@ -88,6 +92,31 @@ def open_recording(path: str | Path) -> Recording:
             count = topic.message_count + (before.message_count if before else 0)
             recording.topics[topic.name] = TopicInfo(topic.name, normalised(topic.message_type), count)
     return recording
+
+
+def _open_storage(path: Path) -> Storage:
+    """Open one .mcap, .db3 or .bag file.
+
+    Raises:
+        SourceError: not a recording, or nothing of it can be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+    if head.startswith(b"\x89MCAP0\r\n"):
+        return McapStorage(path)
+    if head.startswith(b"SQLite format 3\0"):
+        return SqliteStorage(path)
+    if head.startswith(b"#ROSBAG V2.0"):
+        return Ros1Storage(path)
+    if not head:
+        raise SourceError(f"{path} is empty (0 bytes)", RERECORD)
+    raise SourceError(
+        f"{path} is no recording: neither mcap, sqlite3 (.db3) nor ROS 1 bag",
+        "give a rosbag2 folder, .mcap, .db3 or .bag",
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -143,6 +172,7 @@ def _inflated(data: bytes) -> bytes:
     if data[:4] != _ZSTD_MAGIC:
         return data
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        plain = zstandard.ZstdDecompressor().stream_reader(data).read(_LARGEST_MESSAGE + 1)
     except zstandard.ZstdError:
         return data  # the decoder of its type then says that it is damaged
+    return plain if len(plain) <= _LARGEST_MESSAGE else data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the three kinds of recording files have in common, and which one a path is."""
+"""What the three kinds of recording files have in common."""
 
 from __future__ import annotations
 
@@ -51,32 +51,3 @@ class Storage(Protocol):
     def messages(self, topics: set[str]) -> Iterator[RawMessage]: ...
 
     def close(self) -> None: ...
-
-
-def open_storage(path: Path) -> Storage:
-    """Open one .mcap, .db3 or .bag file.
-
-    Raises:
-        SourceError: not a recording, or nothing of it can be read.
-    """
-    from edge_vlm.sources.bag_mcap import McapStorage
-    from edge_vlm.sources.bag_ros1 import Ros1Storage
-    from edge_vlm.sources.bag_sqlite import SqliteStorage
-
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(16)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
-    if head.startswith(b"\x89MCAP0\r\n"):
-        return McapStorage(path)
-    if head.startswith(b"SQLite format 3\0"):
-        return SqliteStorage(path)
-    if head.startswith(b"#ROSBAG V2.0"):
-        return Ros1Storage(path)
-    if not head:
-        raise SourceError(f"{path} is empty (0 bytes)", RERECORD)
-    raise SourceError(
-        f"{path} is no recording: neither mcap, sqlite3 (.db3) nor ROS 1 bag",
-        "give a rosbag2 folder, .mcap, .db3 or .bag",
-    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.evaluate.footprint import EvaluationError, Footprint, measure_footprint
+from offline_compress.evaluate.footprint import EvaluationError, Footprint, encode_image, measure_footprint
 from offline_compress.evaluate.perplexity import from_log_probabilities
 
 FOOTPRINT_FRAMES = 20
@@ -98,11 +97,3 @@ def bundle_perplexity(path: Path | str, samples: Iterable[Sample]) -> float:
     return from_log_probabilities(
         decoder.score(encode_image(encoder, sample.image_rgb)[0], sample.references[0]) for sample in samples
     )
-
-
-def encode_image(encoder: VisionEncoder, image_rgb: np.ndarray) -> tuple[np.ndarray, float]:
-    """Features of a whole image, computed anew, and the milliseconds of preprocessing and encoding."""
-    start = time.perf_counter()
-    encoder.reset()
-    features = encoder.encode(encoder.preprocess(image_rgb), np.arange(encoder.info.vision.tokens, dtype=np.int32))
-    return features, 1e3 * (time.perf_counter() - start)

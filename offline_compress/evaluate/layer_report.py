@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edge_vlm.files import make_folder, write_bytes, write_json
 from edge_vlm.runtime.bundle import Bundle
-from offline_compress.export.weights import VISION
+from offline_compress.export.module_names import VISION
 
 JSON_NAME, PICTURE_NAME = "layers.json", "layers.png"
 SHOWN = ("name", "method", "bits", "bytes", "relative_error", "final_error", "output_error", "saliency_share",

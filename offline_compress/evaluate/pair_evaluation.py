@@ -18,8 +18,9 @@ import numpy as np
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.evaluate.bundle_evaluation import Sample, encode_image
+from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.caption_metrics import caption_metrics, words
+from offline_compress.evaluate.footprint import encode_image
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
-from offline_compress.export.weights import HEAD, TEXT
+from offline_compress.export.module_names import HEAD, TEXT
 from offline_compress.models.loading import read_image_settings
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.chat_prompt import chat_prompt

@@ -8,8 +8,9 @@ import numpy as np
 from custom_ops.spec import CacheFormat, TokenScatter
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
+from offline_compress.export.module_names import VISION
 from offline_compress.export.vision_graph import FINAL_TOKENS, VisionTemplate
-from offline_compress.export.weights import VISION, ModelWeights
+from offline_compress.export.weights import ModelWeights
 
 CLASSIFIER = "classifier"  # name of the head's Linear
 

@@ -18,7 +18,8 @@ from offline_compress.export.event_graph import CLASSIFIER, add_event_signature
 from offline_compress.export.graph_builder import ModelBuilder
 from offline_compress.export.macs import block_macs
 from offline_compress.export.model_shape import VisionShape
-from offline_compress.export.weights import PATCH_EMBEDDING, LinearWeights, ModelWeights, vision_block_names
+from offline_compress.export.module_names import PATCH_EMBEDDING, vision_block_names
+from offline_compress.export.weights import LinearWeights, ModelWeights
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 from custom_ops.spec import Attention, CacheFormat, Embedding, Norm, NormKind, Sample, SwiGlu
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import TextShape
-from offline_compress.export.weights import EMBED_TOKENS, HEAD, TEXT, ModelWeights, text_block_names
+from offline_compress.export.module_names import EMBED_TOKENS, HEAD, TEXT, text_block_names
+from offline_compress.export.weights import ModelWeights
 
 
 def add_text_signatures(

@@ -17,14 +17,14 @@ from custom_ops.spec import Activation, Attention, CacheFormat, Norm, NormKind, 
 from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
-from offline_compress.export.weights import (
+from offline_compress.export.module_names import (
     CONNECTOR,
     PATCH_EMBEDDING,
     POSITION_EMBEDDING,
     VISION,
-    ModelWeights,
     vision_block_names,
 )
+from offline_compress.export.weights import ModelWeights
 
 # Token caches have ids of their own, behind those of the attention blocks.
 FINAL_TOKENS = 1_000_000

@@ -19,7 +19,7 @@ from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionTransforme
 
 from offline_compress.export.event_graph import CLASSIFIER
 from offline_compress.export.model_shape import VisionShape
-from offline_compress.export.weights import VISION
+from offline_compress.export.module_names import VISION
 
 _POSITION_SPREAD, _PATCH_GAIN = 0.2, 3.0
 

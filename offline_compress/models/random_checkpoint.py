@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_vlm.files import whole_folder, write_json
 from offline_compress.export.checkpoint import INDEX_FILE
-from offline_compress.export.weights import is_tied
+from offline_compress.export.module_names import is_tied
 from offline_compress.models.families import family_of
 
 SHARD_BYTES = 1 << 29

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from offline_compress.export.checkpoint import Checkpoint
-from offline_compress.export.weights import EMBED_TOKENS, HEAD, LinearWeights
+from offline_compress.export.module_names import EMBED_TOKENS, HEAD
+from offline_compress.export.weights import LinearWeights
 from offline_compress.models.families import family_of, open_checkpoint
 from offline_compress.quantize.errors import QuantizeError
 

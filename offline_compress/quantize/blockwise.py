@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from offline_compress.export.weights import LinearWeights, text_block_names, vision_block_names
+from offline_compress.export.module_names import text_block_names, vision_block_names
+from offline_compress.export.weights import LinearWeights
 from offline_compress.models.families.siglip_llama import TEXT_BLOCKS, VISION_BLOCKS
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import Block, Grids, SolveConfig, quantise_block

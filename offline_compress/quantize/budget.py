@@ -12,18 +12,16 @@ import numpy as np
 
 from custom_ops.packing import Groups
 from offline_compress.export.bundle_writer import ExportOptions, graph_bytes
-from offline_compress.export.weights import (
+from offline_compress.export.module_names import (
     EMBED_TOKENS,
     HEAD,
     PATCH_EMBEDDING,
-    LinearWeights,
-    ModelWeights,
-    StoredFloat,
     layer_count,
     linear_names,
     text_block_names,
     vision_block_names,
 )
+from offline_compress.export.weights import LinearWeights, ModelWeights, StoredFloat
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch.nn import functional
 
-from offline_compress.export.weights import EMBED_TOKENS
+from offline_compress.export.module_names import EMBED_TOKENS
 from offline_compress.models.families.siglip_llama import IMAGE_EMBEDDING, IMAGE_END, VISION_BLOCKS
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.errors import QuantizeError

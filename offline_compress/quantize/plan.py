@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from offline_compress.export.weights import (
+from offline_compress.export.module_names import (
     CONNECTOR,
     EMBED_TOKENS,
     HEAD,

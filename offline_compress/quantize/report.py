@@ -10,7 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from custom_ops.spec import WeightFormat
-from offline_compress.export.weights import VISION, LinearWeights, ModelWeights
+from offline_compress.export.module_names import VISION
+from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.quantize.formats import stored_bytes
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.rows import QuantisedRows

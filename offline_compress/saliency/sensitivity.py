@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from offline_compress.export.weights import CONNECTOR, EMBED_TOKENS, HEAD, TEXT
+from offline_compress.export.module_names import CONNECTOR, EMBED_TOKENS, HEAD, TEXT
 from offline_compress.models.families.siglip_llama import IMAGE_END, TEXT_BLOCKS, VISION_BLOCKS
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import Block, spread_tokens, watched

@@ -16,8 +16,9 @@ from edge_vlm.files import make_folder, reporting, write_bytes, write_text
 from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.model_shape import read_vision_shape
+from offline_compress.export.module_names import linear_names
 from offline_compress.export.prompt import Prompt
-from offline_compress.export.weights import ModelWeights, linear_names
+from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.replace import quantise_model, to_model_weights

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from offline_compress.export.weights import TEXT, VISION
+from offline_compress.export.module_names import TEXT, VISION
 
 IGNORED_LABEL = -100
 

@@ -114,6 +114,14 @@ def test_messages_and_files_compressed_with_zstd(tmp_path, messages, storage):
     assert collect(open_bag(folder)) == STAMPS
 
 
+def test_a_message_that_unpacks_to_more_than_fits_is_a_damaged_one(tmp_path, messages, monkeypatch):
+    monkeypatch.setattr("edge_vlm.sources.bag._LARGEST_MESSAGE", 100)
+    packed = zstandard.ZstdCompressor().compress(bytes(1000))
+    folder = messages.write(tmp_path / "bag", [("/camera/image", SECOND, ("sensor_msgs/msg/Image", packed))])
+    with open_recording(folder) as recording:
+        assert [message.data for message in recording.messages({"/camera/image"})] == [packed]
+
+
 def test_old_type_names(tmp_path, messages):
     old = [
         (t, r, ("sensor_msgs/msg/Image", bytes(typestore().serialize_cdr(m, m.__msgtype__))))

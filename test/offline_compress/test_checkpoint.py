@@ -20,8 +20,9 @@ from offline_compress.commands import export as export_command
 from offline_compress.export.checkpoint import Checkpoint
 from offline_compress.export.errors import CheckpointError, ExportError
 from offline_compress.export.model_shape import read_text_shape, read_vision_shape
+from offline_compress.export.module_names import HEAD
 from offline_compress.export.prompt import Prompt, read_special_tokens
-from offline_compress.export.weights import HEAD, LinearWeights, ModelWeights, StoredFloat
+from offline_compress.export.weights import LinearWeights, ModelWeights, StoredFloat
 
 QUERY = "model.text_model.layers.0.self_attn.q_proj"
 

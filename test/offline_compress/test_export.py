@@ -22,8 +22,9 @@ from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
 from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
 from offline_compress.export.bundle_writer import ExportOptions, choose_cache_format  # noqa: E402
 from offline_compress.export.model_shape import read_text_shape, read_vision_shape  # noqa: E402
+from offline_compress.export.module_names import EMBED_TOKENS, HEAD, linear_names  # noqa: E402
 from offline_compress.export.vision_graph import pixel_shuffle_rows  # noqa: E402
-from offline_compress.export.weights import EMBED_TOKENS, HEAD, LinearWeights, ModelWeights, linear_names  # noqa: E402
+from offline_compress.export.weights import LinearWeights, ModelWeights  # noqa: E402
 from offline_compress.quantize.plan import default_plan  # noqa: E402
 from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import tiny_batch, tiny_vlm  # noqa: E402
 
-from offline_compress.export.weights import linear_names  # noqa: E402
+from offline_compress.export.module_names import linear_names  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.plan import default_plan  # noqa: E402
 from offline_compress.quantize.replace import low_bit_layers, quantise_model  # noqa: E402

@@ -12,7 +12,7 @@ from edge_vlm.errors import InputError
 from offline_compress.export.checkpoint import COPY_AGAIN, Checkpoint
 from offline_compress.export.errors import CheckpointError
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
-from offline_compress.export.weights import CONNECTOR, EMBED_TOKENS, HEAD, PATCH_EMBEDDING, TEXT, VISION, is_tied
+from offline_compress.export.module_names import CONNECTOR, EMBED_TOKENS, HEAD, PATCH_EMBEDDING, TEXT, VISION, is_tied
 
 VISION_BLOCKS, TEXT_BLOCKS = f"{VISION}.encoder.layers", f"{TEXT}.layers"
 IMAGE_EMBEDDING, IMAGE_END, TEXT_END = (
