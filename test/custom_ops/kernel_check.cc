@@ -151,7 +151,10 @@ void check_linear(const Kernels& kernels, const LinearCase& c) {
   args.group_scale = c.group_size == 0 ? nullptr : group_scale.data();
   args.zero = c.has_zero ? zero.data() : nullptr;
   kernels.linear(args, quantized, 0, int(round_up(n, 16) / 16));
-  int wrong = 0;
+  const std::vector<float> cached = y;
+  args.streams = true;
+  kernels.linear(args, quantized, 0, int(round_up(n, 16) / 16));
+  int wrong = cached != y;
   for (int row = 0; row < c.rows; row++)
     for (int out = 0; out < n; out++) {
       float total = 0;

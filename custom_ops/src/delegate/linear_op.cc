@@ -30,7 +30,7 @@ class LinearOperator final : public Operator {
     if (attributes_.has_bias) node.expect_constant(bias(), "bias", kTfLiteFloat32, {n});
     if (attributes_.has_residual) node.expect(residual(), "residual", kTfLiteFloat32, {node.rows(0), n});
     node.resize_output(node.rows(0), n);
-    state_.ternary.note(node.data<uint8_t>(1), packed_bytes(format_, n, k));
+    state_.weights.note(node.data<uint8_t>(1), packed_bytes(format_, n, k));
   }
 
   void eval(const Node& node) override {
@@ -49,6 +49,7 @@ class LinearOperator final : public Operator {
     args.bias = attributes_.has_bias ? node.data<float>(bias()) : nullptr;
     args.residual = attributes_.has_residual ? node.data<float>(residual()) : nullptr;
     args.y = node.output_data();
+    args.streams = state_.weights.exceeds_caches();
     if (args.rows == 0) return;
     const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features, args.group_size);
     const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows), pairs = (blocks + 1) / 2;

@@ -11,6 +11,7 @@
 #include "attention_cache.h"
 #include "kernels.h"
 #include "ternary_weights.h"
+#include "weight_total.h"
 #include "worker_pool.h"
 
 namespace edge_vlm {
@@ -36,7 +37,7 @@ constexpr int64_t kMaxCacheBytes = int64_t{1} << 30;  // one cache; more is a da
 class DelegateState {
  public:
   DelegateState(const Kernels& kernels, const PoolOptions& threads, DenseWeights dense)
-      : kernels(kernels), pool(threads), ternary(dense, kernels.reads_dense()) {}
+      : kernels(kernels), pool(threads), ternary(dense, kernels.reads_dense(), weights) {}
 
   // The cache of this id, made at its first use. Throws Fault where the id is taken by a cache of another shape, or
   // the shape is absurd. References stay valid as long as the state.
@@ -50,6 +51,7 @@ class DelegateState {
 
   const Kernels& kernels;
   WorkerPool pool;
+  WeightTotal weights;
   TernaryWeights ternary;
   Scratch quantized_memory, queries, scores;
 

@@ -17,7 +17,7 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr int kBlockTile = 1;
-constexpr int kRowBlocks = 2;
+constexpr int row_blocks(WeightFormat) { return 2; }
 constexpr int kRowTile = 4;  // 8 accumulators + 2 weights + 1 activation + temporaries: 16 registers
 typedef int32_t TileSums[kBlockRows];
 

@@ -16,8 +16,8 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kRowTile = 12;   // 12 rows x 2 blocks: 24 accumulators, the other registers hold weights and activations
 constexpr int kBlockTile = 2;  // blocks of output rows in a call: each activation that is loaded serves both
-constexpr int kRowBlocks = 2;
 constexpr int kPrefetchBytes = 4096;
+constexpr int kRowSums = 16;  // accumulators for one row: masks, activations and weights take the other registers
 
 typedef __m512i Register;
 
@@ -71,12 +71,12 @@ template <int BITS, int TILES>
 static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   constexpr int kPlanes = 8 / BITS;
   __m512i acc[TILES][kPlanes];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++)
 #pragma GCC unroll 8
     for (int plane = 0; plane < kPlanes; plane++) acc[tile][plane] = _mm512_setzero_si512();
   for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 4 * kPlanes) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
       const __m512i packed = load_block(weights + tile * tile_bytes);
       if (BITS == 8)
@@ -85,7 +85,7 @@ static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int 
         add_planes<BITS, kPlanes>(packed, codes, acc[tile]);
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++) {
     const __m512i total = sum_planes<BITS, kPlanes>(acc[tile]);
     sums[tile] = (Integers)(BITS == 1 ? _mm512_add_epi32(total, total) : total);  // binary: weight + 1 is twice the code
@@ -96,12 +96,12 @@ static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int 
 template <int TILES>
 static inline void row_of_int3(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   __m512i low[TILES][4], high[TILES][4];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++)
 #pragma GCC unroll 4
     for (int plane = 0; plane < 4; plane++) low[tile][plane] = high[tile][plane] = _mm512_setzero_si512();
   for (int block = 0; block < blocks; block++, weights += 3 * kBlockBytes, codes += 32) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
       const uint8_t* at = weights + tile * tile_bytes;
       const __m512i bits = load_block(at + 2 * kBlockBytes);
@@ -111,7 +111,7 @@ static inline void row_of_int3(const uint8_t* weights, size_t tile_bytes, int bl
       add_planes<1, 4>(_mm512_srli_epi16(bits, 4), codes + 16, high[tile]);
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++) {
     const __m512i upper = _mm512_slli_epi32(sum_planes<1, 4>(high[tile]), 2);
     sums[tile] = (Integers)_mm512_add_epi32(sum_planes<2, 4>(low[tile]), upper);
@@ -161,12 +161,12 @@ static inline void row_of_dense(const uint8_t* weights, size_t tile_bytes, int b
   const __m512i plain = _mm512_load_si512(kDenseTables.plain), rest = _mm512_load_si512(kDenseTables.rest);
   const __m512i last = _mm512_load_si512(kDenseTables.last), top = _mm512_set1_epi8(static_cast<char>(0xC0));
   __m512i acc[TILES][4];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++)
 #pragma GCC unroll 4
     for (int plane = 0; plane < 4; plane++) acc[tile][plane] = _mm512_setzero_si512();
   for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 20) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
       const __m512i packed = load_block(weights + tile * tile_bytes);
       const __mmask64 beyond = _mm512_cmpge_epu8_mask(packed, top);
@@ -175,11 +175,16 @@ static inline void row_of_dense(const uint8_t* weights, size_t tile_bytes, int b
       dot4(acc[tile][3], look_up(_mm512_and_si512(packed, top), beyond, packed, last), broadcast4(codes + 16));
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++) sums[tile] = (Integers)sum_planes<2, 4>(acc[tile]);
 }
 
 constexpr int plane_bits(WeightFormat format) { return 32 / block_width(format); }
+
+constexpr int row_blocks(WeightFormat format) {
+  const int sums = format == WeightFormat::kInt3 ? 8 : format == WeightFormat::kTernaryDense ? 4 : 8 / plane_bits(format);
+  return kRowSums / sums < 4 ? kRowSums / sums : 4;
+}
 
 // See linear_row.h.
 template <WeightFormat FORMAT, int TILES>

@@ -15,7 +15,7 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr int kBlockTile = 1;
-constexpr int kRowBlocks = 2;
+constexpr int row_blocks(WeightFormat) { return 2; }
 constexpr int kRowTile = 6;  // 12 accumulators + 2 weights + 1 activation: 16 registers with one to spare
 
 typedef __m256i Register;

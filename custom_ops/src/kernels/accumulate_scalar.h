@@ -12,7 +12,7 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kRowTile = 8;    // activation rows of a panel
 constexpr int kBlockTile = 1;  // groups of 16 output rows per call
-constexpr int kRowBlocks = 1;
+constexpr int row_blocks(WeightFormat) { return 1; }
 typedef int32_t TileSums[kBlockRows];
 
 constexpr int row_offset(WeightFormat) { return 0; }

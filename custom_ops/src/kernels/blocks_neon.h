@@ -16,7 +16,7 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kQuarters = 4;
 constexpr int kBlockTile = 1;
-constexpr int kRowBlocks = 1;
+constexpr int row_blocks(WeightFormat) { return 1; }
 constexpr int kRowTile = 4;  // the rows of a panel: four inputs of each fill one register
 typedef int32_t TileSums[kBlockRows];
 

@@ -9,45 +9,51 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 template <Activation ACTIVATION>
-EDGE_VLM_INLINE f32x8 activate(f32x8 y) {
+EDGE_VLM_INLINE f32w activate(f32w y) {
   if (ACTIVATION == Activation::kGeluTanh) return gelu_tanh(y);
   if (ACTIVATION == Activation::kSilu) return silu(y);
   return y;
 }
 
-// Eight outputs from n on, of which `count` exist: products * (row scale * scale) + bias, activation, + residual.
+// kWide outputs from n on, of which `count` exist: products * (row scale * scale) + bias, activation, + residual.
 template <Activation ACTIVATION>
-EDGE_VLM_INLINE void finish_lanes(const LinearArgs& args, f32x8 products, float row_scale, size_t row, int n, int count) {
+EDGE_VLM_INLINE void finish_lanes(const LinearArgs& args, f32w products, float row_scale, size_t row, int n, int count) {
   const size_t at = row * args.out_features + n;
-  f32x8 y = products * (row_scale * load_first(args.scale + n, count, 0.0f));
-  if (args.bias != nullptr) y += load_first(args.bias + n, count, 0.0f);
+  f32w y = products * (row_scale * wide_load_first(args.scale + n, count, 0.0f));
+  if (args.bias != nullptr) y += wide_load_first(args.bias + n, count, 0.0f);
   y = activate<ACTIVATION>(y);
-  if (args.residual != nullptr) y += load_first(args.residual + at, count, 0.0f);
-  store_first(args.y + at, y, count);
+  if (args.residual != nullptr) y += wide_load_first(args.residual + at, count, 0.0f);
+  wide_store_first(args.y + at, y, count);
 }
 
-EDGE_VLM_INLINE f32x8 as_floats(const float* products) { return load(products); }
-EDGE_VLM_INLINE f32x8 as_floats(const int32_t* products) {
-  i32x8 v;
-  std::memcpy(&v, products, sizeof v);
-  return __builtin_convertvector(v, f32x8);
+EDGE_VLM_INLINE Integers load_integers(const int32_t* p) {
+  Integers v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+EDGE_VLM_INLINE f32w as_floats(const float* products, int32_t /*excess*/) { return wide_load(products); }
+EDGE_VLM_INLINE f32w as_floats(const int32_t* products, int32_t excess) {
+  return __builtin_convertvector(load_integers(products) - excess, f32w);
 }
 
 template <Activation ACTIVATION, typename Product>
-static void finish_activated(const LinearArgs& args, const Product* products, float row_scale, size_t row, int n, int width) {
+static void finish_activated(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n,
+                             int width) {
   const int count = args.out_features - n < width ? args.out_features - n : width;
-  for (int lane = 0; lane < count; lane += kLanes)
-    finish_lanes<ACTIVATION>(args, as_floats(products + lane), row_scale, row, n + lane, count - lane);
+  for (int lane = 0; lane < count; lane += kWide)
+    finish_lanes<ACTIVATION>(args, as_floats(products + lane, excess), row_scale, row, n + lane, count - lane);
 }
 
-// `width` outputs of a row from n on (those that exist): exact integers, or floats where groups have been scaled.
+// `width` outputs of a row from n on (those that exist): exact integers of which each is too large by `excess`, or floats
+// where groups have been scaled.
 template <typename Product>
-static void finish(const LinearArgs& args, const Product* products, float row_scale, size_t row, int n, int width) {
+static void finish(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n, int width) {
   switch (args.activation) {
     case Activation::kGeluTanh:
-      return finish_activated<Activation::kGeluTanh>(args, products, row_scale, row, n, width);
-    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, products, row_scale, row, n, width);
-    default: return finish_activated<Activation::kNone>(args, products, row_scale, row, n, width);
+      return finish_activated<Activation::kGeluTanh>(args, products, excess, row_scale, row, n, width);
+    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, products, excess, row_scale, row, n, width);
+    default: return finish_activated<Activation::kNone>(args, products, excess, row_scale, row, n, width);
   }
 }
 
@@ -62,12 +68,6 @@ EDGE_VLM_INLINE f32w scaled_group(const LinearArgs& args, Integers acc, int offs
     acc -= offset * sum;
   }
   return __builtin_convertvector(acc, f32w) * wide_load(reinterpret_cast<const Half*>(args.group_scale + at));
-}
-
-EDGE_VLM_INLINE Integers load_integers(const int32_t* p) {
-  Integers v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
 }
 
 }  // namespace EDGE_VLM_ISA

@@ -57,6 +57,7 @@ struct LinearArgs {
   int group_size;
   const uint16_t* group_scale;
   const int8_t* zero;
+  bool streams = false;  // whether the weights come from memory, as more are used in turn than a cache holds
 };
 
 struct NormArgs {

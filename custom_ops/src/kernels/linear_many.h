@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The linear kernel for many rows. Weights of kBlockTile blocks of output rows are spelt out, a stretch of inputs at a
-// time, and multiplied with panels of activations, kRowTile rows each, while both lie in the nearest cache.
+// time, and multiplied with panels of activations, kRowTile rows each, while both lie in a near cache.
 // Included by each instruction set after its accumulate_*.h, which gives
 //
 //   multiply<FORMAT>(strip, quads, panel, rows, acc)
@@ -15,13 +15,19 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr int kTileLanes = kBlockTile * kBlockRows;
-constexpr int kGroupRows = 8 * kRowTile;  // rows that share what is spelt out
+constexpr int kGroupRows = 8 * kRowTile;      // rows that share what is spelt out, where there are several stretches,
+constexpr int kGroupBytes = 256 * 1024;       // and else as many as take this much of the second cache
 
 // Products of the rows of a group with one tile of outputs, stretch by stretch: int32, or float once groups are scaled.
-struct TileProducts {
+union TileProducts {
   alignas(64) int32_t integers[kGroupRows][kTileLanes];
   alignas(64) float floats[kGroupRows][kTileLanes];
 };
+
+static int rows_of_group(const QuantizedRows& x, int stretches) {
+  const int fitting = static_cast<int>(kGroupBytes / x.stride) / kRowTile * kRowTile;
+  return stretches > 1 || fitting < kGroupRows ? kGroupRows : fitting;
+}
 
 // The inputs of a stretch: as long as fits, evenly split, whole blocks and groups.
 constexpr int stretch_inputs(WeightFormat format, int in_features, int group_size) {
@@ -69,30 +75,43 @@ static void prefetch_outputs(const LinearArgs& args, int row, int rows, int bloc
     for (int lane = 0; lane < kTileLanes; lane += 16) __builtin_prefetch(y + lane, 1);
 }
 
-// Rows first_row .. last_row - 1 (at most kGroupRows) times the outputs of `tiles` blocks.
+template <typename Product>
+static void finish_panel(const LinearArgs& args, const QuantizedRows& x, int block, int tiles, int row, int rows, int offset,
+                         Product (*products)[kTileLanes]) {
+  for (int r = 0; r < rows; r++) {
+    const int32_t excess = offset == 0 ? 0 : offset * x.sum[row + r];
+    finish(args, products[r], excess, x.scale[row + r], row + r, block * kBlockRows, tiles * kBlockRows);
+  }
+}
+
+// Rows first_row .. last_row - 1 times the outputs of `tiles` blocks. Panels of a single stretch share one place for their
+// products, as each is finished at once.
 template <WeightFormat FORMAT>
 static void multiply_tile(const LinearArgs& args, const QuantizedRows& x, int block, int tiles, int first_row, int last_row,
-                          TileProducts& products) {
+                          int stretch, TileProducts& products) {
   constexpr int kWidth = block_width(FORMAT);
   alignas(64) uint8_t strip[kStretch * kTileLanes];
-  const bool grouped = may_have_groups(FORMAT) && args.group_scale != nullptr;
-  const int stretch = stretch_inputs(FORMAT, args.in_features, x.group_size);
+  const bool grouped = may_have_groups(FORMAT) && args.group_scale != nullptr, single = stretch >= args.in_features;
   const size_t tile_bytes = static_cast<size_t>(packed_bytes(FORMAT, kBlockRows, args.in_features));
   for (int start = 0; start < args.in_features; start += stretch) {
     const int inputs = args.in_features - start < stretch ? args.in_features - start : stretch;
     const int blocks = blocks_across(FORMAT, inputs);
     const int quads = blocks * kWidth / 4;
+    const bool last = start + stretch >= args.in_features;
     for (int tile = 0; tile < tiles; tile++)
       spell_out<FORMAT>(args.weights + (block + tile) * tile_bytes + static_cast<size_t>(start / kWidth) * block_bytes(FORMAT),
                         blocks, panel_offset(FORMAT), strip + tile * kBlockBytes, kTileLanes * 4);
     for (int row = first_row; row < last_row; row += kRowTile) {
-      const int rows = last_row - row < kRowTile ? last_row - row : kRowTile, r = row - first_row;
+      const int rows = last_row - row < kRowTile ? last_row - row : kRowTile, r = single ? 0 : row - first_row;
       const int8_t* panel = x.codes + static_cast<size_t>(row) * x.stride + static_cast<size_t>(start) * kRowTile;
-      if (start + stretch >= args.in_features) prefetch_outputs(args, row, rows, block);
-      if (grouped)
+      if (last) prefetch_outputs(args, row, rows, block);
+      if (grouped) {
         add_groups<FORMAT>(args, x, block, tiles, start / x.group_size, quads, strip, panel, row, rows, products.floats + r);
-      else
+        if (last) finish_panel(args, x, block, tiles, row, rows, 0, products.floats + r);
+      } else {
         add_stretch<FORMAT>(quads, strip, panel, rows, start == 0, products.integers + r);
+        if (last) finish_panel(args, x, block, tiles, row, rows, panel_offset(FORMAT), products.integers + r);
+      }
     }
   }
 }
@@ -100,21 +119,13 @@ static void multiply_tile(const LinearArgs& args, const QuantizedRows& x, int bl
 template <WeightFormat FORMAT>
 static void linear_many(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
   TileProducts products;
-  const bool grouped = may_have_groups(FORMAT) && args.group_scale != nullptr;
-  for (int first = 0; first < args.rows; first += kGroupRows) {
-    const int last = args.rows - first < kGroupRows ? args.rows : first + kGroupRows;
+  const int stretch = stretch_inputs(FORMAT, args.in_features, x.group_size);
+  const int group_rows = rows_of_group(x, (args.in_features + stretch - 1) / stretch);
+  for (int first = 0; first < args.rows; first += group_rows) {
+    const int last = args.rows - first < group_rows ? args.rows : first + group_rows;
     for (int block = first_block; block < last_block; block += kBlockTile) {
-      const int tiles = last_block - block < kBlockTile ? last_block - block : kBlockTile, n = block * kBlockRows;
-      multiply_tile<FORMAT>(args, x, block, tiles, first, last, products);
-      for (int row = first; row < last; row++) {
-        if (grouped) {
-          finish(args, products.floats[row - first], x.scale[row], row, n, tiles * kBlockRows);
-          continue;
-        }
-        int32_t* sums = products.integers[row - first];
-        for (int lane = 0; lane < kTileLanes; lane++) sums[lane] -= panel_offset(FORMAT) * x.sum[row];
-        finish(args, sums, x.scale[row], row, n, tiles * kBlockRows);
-      }
+      const int tiles = last_block - block < kBlockTile ? last_block - block : kBlockTile;
+      multiply_tile<FORMAT>(args, x, block, tiles, first, last, stretch, products);
     }
   }
 }

@@ -2,11 +2,15 @@
 // The linear kernel for few rows: weights come from memory, in the order in which they lie there, and are used once.
 // Included by each instruction set after its accumulate_*.h, which gives
 //
-//   kRowBlocks                                  blocks of outputs at a time: as many streams from memory
+//   row_blocks(FORMAT)                          blocks of outputs that share activations in registers
 //   row_product<FORMAT, TILES>(weights, tile_bytes, blocks, codes, sums)
 //
 // sums[tile][lane] of (weight + row_offset(FORMAT)) * activation over `blocks` blocks, those of tile t from
 // weights + t * tile_bytes on; reads_packed(FORMAT) is false where it cannot.
+//
+// Weights in a cache are read as several streams, row_blocks() of them, as their activations are then loaded once for all.
+// From memory one stream is faster: the CPU's own prefetchers follow it, and they have more requests under way than
+// instructions can have.
 #pragma once
 #include "epilogue.h"
 #include "spell_out.h"
@@ -16,6 +20,17 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kVectors = kBlockRows / kWide;  // of a block's outputs
 
+// What the outputs four blocks further on will need besides their weights is as far away as these.
+static inline void prefetch_epilogue(const LinearArgs& args, int row, int block) {
+  const int n = (block + 4) * kBlockRows;
+  if (n >= args.out_features) return;
+  const size_t at = static_cast<size_t>(row) * args.out_features + n;
+  __builtin_prefetch(args.scale + n);
+  __builtin_prefetch(args.y + at, 1);
+  if (args.bias != nullptr) __builtin_prefetch(args.bias + n);
+  if (args.residual != nullptr) __builtin_prefetch(args.residual + at);
+}
+
 template <WeightFormat FORMAT, int TILES>
 static void row_tiles(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
   const size_t tile_bytes = static_cast<size_t>(packed_bytes(FORMAT, kBlockRows, args.in_features));
@@ -23,8 +38,7 @@ static void row_tiles(const LinearArgs& args, const QuantizedRows& x, int row, i
   const int8_t* codes = x.codes + row * x.stride;
   Integers sums[TILES * kVectors];
   row_product<FORMAT, TILES>(weights, tile_bytes, blocks_across(FORMAT, args.in_features), codes, sums);
-  for (Integers& v : sums) v -= row_offset(FORMAT) * x.sum[row];
-  finish(args, reinterpret_cast<const int32_t*>(sums), x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
+  finish(args, reinterpret_cast<const int32_t*>(sums), row_offset(FORMAT) * x.sum[row], x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
 }
 
 template <WeightFormat FORMAT, int TILES>
@@ -47,7 +61,7 @@ static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, 
       products[v] += scaled_group(args, sums[v], row_offset(FORMAT), sum, at);
     }
   }
-  finish(args, reinterpret_cast<const float*>(products), x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
+  finish(args, reinterpret_cast<const float*>(products), 0, x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
 }
 
 // Weights spelt out as int8 first, a group or a stretch at a time.
@@ -73,14 +87,14 @@ static void row_spelt_out(const LinearArgs& args, const QuantizedRows& x, int ro
     }
   }
   if (grouped)
-    return finish(args, reinterpret_cast<const float*>(products), x.scale[row], row, block * kBlockRows, kBlockRows);
-  for (Integers& v : total) v -= kOffset * x.sum[row];
-  finish(args, reinterpret_cast<const int32_t*>(total), x.scale[row], row, block * kBlockRows, kBlockRows);
+    return finish(args, reinterpret_cast<const float*>(products), 0, x.scale[row], row, block * kBlockRows, kBlockRows);
+  finish(args, reinterpret_cast<const int32_t*>(total), kOffset * x.sum[row], x.scale[row], row, block * kBlockRows, kBlockRows);
 }
 
 template <WeightFormat FORMAT, int TILES>
 static void row_block(const LinearArgs& args, const QuantizedRows& x, int block) {
   for (int row = 0; row < args.rows; row++) {
+    for (int tile = 0; tile < TILES; tile++) prefetch_epilogue(args, row, block + tile);
     if (may_have_groups(FORMAT) && args.group_scale != nullptr)
       row_tiles_of_groups<FORMAT, TILES>(args, x, row, block);
     else
@@ -96,7 +110,9 @@ static void linear_row(const LinearArgs& args, const QuantizedRows& x, int first
       for (int row = 0; row < args.rows; row++) row_spelt_out<FORMAT>(args, x, row, block);
     return;
   }
-  for (; block + kRowBlocks <= last_block; block += kRowBlocks) row_block<FORMAT, kRowBlocks>(args, x, block);
+  constexpr int kTogether = row_blocks(FORMAT);
+  if (!args.streams)
+    for (; block + kTogether <= last_block; block += kTogether) row_block<FORMAT, kTogether>(args, x, block);
   for (; block < last_block; block++) row_block<FORMAT, 1>(args, x, block);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels.h"
 #include "vector8.h"
+#include "vector_wide.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
@@ -40,9 +41,9 @@ static void norm(const NormArgs& args) {
 
 static void swiglu(const float* x, int rows, int width, float* y) {
   for (int row = 0; row < rows; row++, x += 2 * static_cast<size_t>(width), y += width)
-    for (int d = 0; d < width; d += kLanes) {
-      const f32x8 gate = load_first(x + d, width - d, 0.0f), up = load_first(x + width + d, width - d, 0.0f);
-      store_first(y + d, silu(gate) * up, width - d);
+    for (int d = 0; d < width; d += kWide) {
+      const f32w gate = wide_load_first(x + d, width - d, 0.0f), up = wide_load_first(x + width + d, width - d, 0.0f);
+      wide_store_first(y + d, silu(gate) * up, width - d);
     }
 }
 

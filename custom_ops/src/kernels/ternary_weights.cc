@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ternary_weights.h"
 
-#include <unistd.h>
-
-#include <cstdio>
-#include <string>
 #include <vector>
 
 namespace edge_vlm {
@@ -19,18 +15,6 @@ void decode(uint8_t byte, uint8_t trits[kDenseQuads]) {
   const int last = byte < 192 ? byte >> 6 : (byte - 192) / 17;
   const int values[kDenseQuads] = {rest % 3, rest / 3 % 3, rest / 9 % 3, rest / 27, last < 2 ? last : 2};
   for (int quad = 0; quad < kDenseQuads; quad++) trits[quad] = static_cast<uint8_t>(values[quad]);
-}
-
-// Sysfs gives sizes like "512K".
-int64_t cache_bytes_of(int index) {
-  const std::string path = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size";
-  std::FILE* file = std::fopen(path.c_str(), "r");
-  if (file == nullptr) return 0;
-  long long size = 0;
-  char unit = 0;
-  const int found = std::fscanf(file, "%lld%c", &size, &unit);
-  std::fclose(file);
-  return found < 1 ? 0 : size * (unit == 'K' ? 1024 : unit == 'M' ? 1024 * 1024 : 1);
 }
 
 }  // namespace
@@ -55,23 +39,9 @@ void unpack_dense(const uint8_t* dense, int out_features, int in_features, uint8
   }
 }
 
-int64_t last_level_cache_bytes() {
-  int64_t largest = 0;
-  for (int index = 0; index < 5; index++) {
-    const int64_t bytes = cache_bytes_of(index);
-    largest = bytes > largest ? bytes : largest;
-  }
-  return largest;
-}
-
-bool TernaryWeights::unpacks() {
-  if (choice_ == DenseWeights::kAuto) {
-    int64_t total = 0;
-    for (const auto& weights : noted_) total += weights.second;
-    const bool cached = total <= last_level_cache_bytes();
-    choice_ = cached || !kernels_decode_ ? DenseWeights::kUnpacked : DenseWeights::kPacked;
-  }
-  return choice_ == DenseWeights::kUnpacked;
+bool TernaryWeights::unpacks() const {
+  if (choice_ != DenseWeights::kAuto) return choice_ == DenseWeights::kUnpacked;
+  return !total_.exceeds_caches() || !kernels_decode_;
 }
 
 const uint8_t* TernaryWeights::unpacked(const uint8_t* dense, int out_features, int in_features) {

@@ -8,34 +8,30 @@
 
 #include "attention_cache.h"
 #include "layout.h"
+#include "weight_total.h"
 
 namespace edge_vlm {
 
 // `dense`: TERNARY_DENSE weights -> the same as TERNARY, packed_bytes(kTernary, ...) bytes.
 void unpack_dense(const uint8_t* dense, int out_features, int in_features, uint8_t* ternary);
 
-// Bytes of the largest cache of this machine; 0 where the system does not tell.
-int64_t last_level_cache_bytes();
-
 enum class DenseWeights { kAuto, kPacked, kUnpacked };
 
 class TernaryWeights {
  public:
-  TernaryWeights(DenseWeights choice, bool kernels_decode) : choice_(choice), kernels_decode_(kernels_decode) {}
-
-  // Counts the weights of a Linear, once however many nodes share them; all are known before the first is used.
-  void note(const uint8_t* weights, int64_t bytes) { noted_[weights] = bytes; }
+  TernaryWeights(DenseWeights choice, bool kernels_decode, const WeightTotal& total)
+      : choice_(choice), kernels_decode_(kernels_decode), total_(total) {}
 
   // The two-bit form of dense weights, made at the first call, or null: they are to be read as they are. Null also
   // where memory is short.
   const uint8_t* unpacked(const uint8_t* dense, int out_features, int in_features);
 
  private:
-  bool unpacks();
+  bool unpacks() const;
 
   DenseWeights choice_;
   bool kernels_decode_;
-  std::map<const uint8_t*, int64_t> noted_;
+  const WeightTotal& total_;
   std::map<const uint8_t*, ZeroedArray<uint8_t>> unpacked_;
 };
 

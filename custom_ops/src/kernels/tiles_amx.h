@@ -114,7 +114,7 @@ static void linear_tiles(const LinearArgs& args, const QuantizedRows& x, int fir
         const int rows = end - row < kTileRows ? end - row : kTileRows;
         multiply_tiles(x.codes + row * x.stride, x.stride, rows, strips, strips + strip_bytes, kTileBytes, args.in_features, acc);
         for (int r = 0; r < rows; r++)
-          finish(args, acc[r], x.scale[row + r], row + r, block * kBlockRows, tiles * kBlockRows);
+          finish(args, acc[r], 0, x.scale[row + r], row + r, block * kBlockRows, tiles * kBlockRows);
       }
     }
   }

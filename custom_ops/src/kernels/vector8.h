@@ -143,13 +143,22 @@ EDGE_VLM_INLINE F exponential(F x) {
   return vanishes ? zero : p * power;
 }
 
-EDGE_VLM_INLINE f32x8 sigmoid_times(f32x8 x, f32x8 z) { return x / (1.0f + exponential(-z)); }  // x * sigmoid(z)
-EDGE_VLM_INLINE f32x8 silu(f32x8 x) { return sigmoid_times(x, x); }
+// x * sigmoid(z)
+template <typename F>
+EDGE_VLM_INLINE F sigmoid_times(F x, F z) {
+  return x / (1.0f + exponential(-z));
+}
+
+template <typename F>
+EDGE_VLM_INLINE F silu(F x) {
+  return sigmoid_times(x, x);
+}
 
 // x / 2 * (1 + tanh u) = x * sigmoid(2 u): no cancellation where tanh is near -1.
-EDGE_VLM_INLINE f32x8 gelu_tanh(f32x8 x) {
+template <typename F>
+EDGE_VLM_INLINE F gelu_tanh(F x) {
   constexpr float kSqrtTwoOverPi = 0.797884560802865f;
-  const f32x8 u = kSqrtTwoOverPi * (x + 0.044715f * x * x * x);
+  const F u = kSqrtTwoOverPi * (x + 0.044715f * x * x * x);
   return sigmoid_times(x, 2.0f * u);
 }
 

@@ -42,6 +42,19 @@ EDGE_VLM_INLINE f32w wide_load(const float* p) {
 
 EDGE_VLM_INLINE void wide_store(float* p, f32w v) { std::memcpy(p, &v, sizeof v); }
 
+// The first `count` lanes (at most kWide); the others are `fill`.
+EDGE_VLM_INLINE f32w wide_load_first(const float* p, int count, float fill) {
+  if (count >= kWide) return wide_load(p);
+  f32w v = wide_splat(fill);
+  std::memcpy(&v, p, sizeof(float) * count);
+  return v;
+}
+
+EDGE_VLM_INLINE void wide_store_first(float* p, f32w v, int count) {
+  if (count >= kWide) return wide_store(p, v);
+  std::memcpy(p, &v, sizeof(float) * count);
+}
+
 typedef Bits<f32w>::Signed Integers;  // as many as floats
 typedef int8_t i8w __attribute__((vector_size(kWide)));
 
