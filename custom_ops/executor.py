@@ -21,7 +21,7 @@ from custom_ops import reference, spec
 from custom_ops.errors import OperatorError
 from custom_ops.litert import load_schema
 from custom_ops.packing import Groups, PackedWeights, group_count, unpack, unpack_groups
-from custom_ops.spec import WeightFormat
+from custom_ops.spec import NormKind, WeightFormat
 from custom_ops.tflite_writer import FILE_IDENTIFIER, TENSOR_TYPES
 
 DTYPES = {code: np.dtype(name) for name, code in TENSOR_TYPES.items()}
@@ -180,6 +180,9 @@ def make_linear(a: spec.Linear, weights: np.ndarray, caches: Caches):
 
     def run(x, _weights, scale, *rest):
         rest = list(rest)
+        if a.norm_kind:
+            norm_bias = rest.pop() if a.norm_kind == NormKind.LAYER else None
+            x = reference.norm(x, rest.pop(), norm_bias, a.norm_kind, a.norm_epsilon)
         residual = rest.pop() if a.has_residual else None
         bias = rest.pop() if a.has_bias else None
         groups = groups_of(a, *rest) if a.group_size else None

@@ -110,7 +110,11 @@ class Linear(Attributes):
     """``y = activation((q(x) W^T) * a * scale + bias) + residual``; q: symmetric int8 per row, a its scale.
 
     Inputs: x (rows, K), weights u8 (packed), scale (N,), then, where the attributes say so, group_scale f16 and zero i8
-    (both packed by `packing.pack_groups`), bias (N,), residual (rows, N). Output: y (rows, N).
+    (both packed by `packing.pack_groups`), bias (N,), residual (rows, N), norm_weight (K,), norm_bias (K,).
+    Output: y (rows, N).
+
+    ``norm_kind`` 0: as above. Otherwise ``q(Norm(x))`` in place of q(x), the very bits of a Norm before this operator,
+    with ``norm_epsilon``; norm_weight is there then, norm_bias for LAYER.
 
     ``group_size`` 0: the product is an exact int32. Otherwise (INT2, INT3, INT4 alone) every ``group_size`` inputs, a
     multiple of 32, share a scale and, where ``has_zero``, a zero point; the last group is what is left. Sums inside a
@@ -120,9 +124,9 @@ class Linear(Attributes):
     """
 
     OP: ClassVar[str] = "EdgeVlmLinear"
-    VERSION: ClassVar[int] = 2
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiii")
-    EARLIER: ClassVar[dict[int, int]] = {1: 24}
+    VERSION: ClassVar[int] = 3
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<iiiiiiiiif")
+    EARLIER: ClassVar[dict[int, int]] = {1: 24, 2: 32}
     weight_format: int
     in_features: int
     out_features: int
@@ -131,6 +135,8 @@ class Linear(Attributes):
     has_residual: int = 0
     group_size: int = 0
     has_zero: int = 0
+    norm_kind: int = 0
+    norm_epsilon: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -30,5 +30,5 @@ class EventTemplate(VisionTemplate):
     def classify(self, graph: GraphBuilder, patches: int, positions: int) -> int:
         hidden = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shape.layers)
         scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
-        tokens = self.norm(graph, graph.custom(scatter, [hidden, positions]), f"{VISION}.post_layernorm")
+        tokens = graph.norm(graph.custom(scatter, [hidden, positions]), self.norm(f"{VISION}.post_layernorm"))
         return graph.linear(graph.writer.mean_row(tokens), self.weights.linears[CLASSIFIER])

@@ -8,6 +8,7 @@ signatures use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,14 @@ from offline_compress.export.errors import ExportError
 from offline_compress.export.weights import LinearWeights
 
 DYNAMIC = -1  # a number of rows that is known at run time
+
+
+@dataclass(frozen=True)
+class NormWeights:
+    """A Norm and its arrays: weight (D,), and bias (D,) for LAYER."""
+
+    attributes: Norm
+    arrays: tuple[np.ndarray, ...]
 
 
 class ModelBuilder:
@@ -94,15 +103,23 @@ class GraphBuilder:
     def constant(self, array: Constant, name: str = "constant") -> int:
         return self.writer.constant(name, array)
 
+    def norm(self, x: int, norm: NormWeights) -> int:
+        return self.custom(norm.attributes, [x, *norm.arrays])
+
     def linear(
-        self, x: int, weights: LinearWeights, activation: Activation = Activation.NONE, residual: int | None = None
+        self,
+        x: int,
+        weights: LinearWeights,
+        activation: Activation = Activation.NONE,
+        residual: int | None = None,
+        norm: NormWeights | None = None,
     ) -> int:
-        """``activation(x W^T + bias) + residual``: our operator, or builtins where the weights are float."""
+        """``activation(norm(x) W^T + bias) + residual``: our operator, or norm and builtins where weights are float."""
         rows, width = self.writer.shapes[x]
         if width != weights.in_features:
             raise ExportError(f"a matrix of {weights.in_features} inputs is given {width}", "check config.json")
         if weights.format == WeightFormat.FLOAT32:
-            return self.float_linear(x, weights, activation, residual)
+            return self.float_linear(x if norm is None else self.norm(x, norm), weights, activation, residual)
         attributes = Linear(
             self.model.stored_format(weights),
             weights.in_features,
@@ -112,8 +129,11 @@ class GraphBuilder:
             int(residual is not None),
             0 if weights.groups is None else weights.groups.size,
             int(weights.groups is not None and weights.groups.zero is not None),
+            0 if norm is None else norm.attributes.kind,
+            0.0 if norm is None else norm.attributes.epsilon,
         )
         inputs = [x, *map(self.constant, self.model.pack(weights)), *([] if residual is None else [residual])]
+        inputs += [] if norm is None else map(self.constant, norm.arrays)
         return self.writer.custom(attributes, inputs, "linear", (rows, weights.out_features))
 
     def float_linear(self, x: int, weights: LinearWeights, activation: Activation, residual: int | None) -> int:

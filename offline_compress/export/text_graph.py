@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from custom_ops.spec import Attention, CacheFormat, Embedding, Norm, NormKind, Sample, SwiGlu
-from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
+from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder, NormWeights
 from offline_compress.export.model_shape import TextShape
 from offline_compress.export.module_names import EMBED_TOKENS, HEAD, TEXT, text_block_names
 from offline_compress.export.weights import ModelWeights
@@ -63,7 +63,7 @@ class TextTemplate:
         for layer in range(self.shape.layers):
             final = layer == self.shape.layers - 1
             hidden = self.block(graph, hidden, positions, layer, last_row_only and final)
-        return graph.linear(self.norm(graph, hidden, f"{TEXT}.norm"), self.weights.linears[HEAD])
+        return graph.linear(hidden, self.weights.linears[HEAD], norm=self.norm(f"{TEXT}.norm"))
 
     def embed(self, graph: GraphBuilder, token_ids: int, image: int | None) -> int:
         table = self.weights.linears[HEAD if self.weights.tied else EMBED_TOKENS]
@@ -77,12 +77,12 @@ class TextTemplate:
     def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int, last_row_only: bool) -> int:
         """Pre-norm block. With ``last_row_only`` nothing but K,V is computed for the rows before the last."""
         name, linears = f"{TEXT}.layers.{layer}", self.weights.linears
-        qkv = graph.linear(self.norm(graph, hidden, f"{name}.input_layernorm"), self.qkv[layer])
+        qkv = graph.linear(hidden, self.qkv[layer], norm=self.norm(f"{name}.input_layernorm"))
         attended = graph.custom(self.attention(layer), [qkv, positions])
         if last_row_only:
             attended, hidden = graph.writer.last_row(attended), graph.writer.last_row(hidden)
         hidden = graph.linear(attended, linears[f"{name}.self_attn.o_proj"], residual=hidden)
-        gate_up = graph.linear(self.norm(graph, hidden, f"{name}.post_attention_layernorm"), self.gate_up[layer])
+        gate_up = graph.linear(hidden, self.gate_up[layer], norm=self.norm(f"{name}.post_attention_layernorm"))
         inner = graph.custom(SwiGlu(self.shape.intermediate_size), [gate_up])
         return graph.linear(inner, linears[f"{name}.mlp.down_proj"], residual=hidden)
 
@@ -100,6 +100,6 @@ class TextTemplate:
             cache_format=self.cache_format,
         )
 
-    def norm(self, graph: GraphBuilder, x: int, name: str) -> int:
+    def norm(self, name: str) -> NormWeights:
         attributes = Norm(NormKind.RMS, self.shape.hidden_size, self.shape.epsilon)
-        return graph.custom(attributes, [x, self.weights.tensor(f"{name}.weight")])
+        return NormWeights(attributes, (self.weights.tensor(f"{name}.weight"),))

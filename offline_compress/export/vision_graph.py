@@ -15,7 +15,7 @@ import numpy as np
 
 from custom_ops.spec import Activation, Attention, CacheFormat, Norm, NormKind, TokenGather, TokenScatter
 from offline_compress.export.errors import ExportError
-from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
+from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder, NormWeights
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.module_names import (
     CONNECTOR,
@@ -84,7 +84,7 @@ class VisionTemplate:
     def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int) -> int:
         """Pre-norm block: attention against the cached K,V of all tokens, then the MLP; both add to ``hidden``."""
         name, heads, linears = f"{VISION}.encoder.layers.{layer}", self.shape.heads, self.weights.linears
-        qkv = graph.linear(self.norm(graph, hidden, f"{name}.layer_norm1"), self.qkv[layer])
+        qkv = graph.linear(hidden, self.qkv[layer], norm=self.norm(f"{name}.layer_norm1"))
         attention = Attention(
             cache_id=layer,
             capacity=self.shape.tokens,
@@ -98,22 +98,22 @@ class VisionTemplate:
         )
         attended = graph.custom(attention, [qkv, positions])
         hidden = graph.linear(attended, linears[f"{name}.self_attn.out_proj"], residual=hidden)
-        normed = self.norm(graph, hidden, f"{name}.layer_norm2")
-        inner = graph.linear(normed, linears[f"{name}.mlp.fc1"], Activation.GELU_TANH)
+        norm = self.norm(f"{name}.layer_norm2")
+        inner = graph.linear(hidden, linears[f"{name}.mlp.fc1"], Activation.GELU_TANH, norm=norm)
         return graph.linear(inner, linears[f"{name}.mlp.fc2"], residual=hidden)
 
     def features(self, graph: GraphBuilder, hidden: int, positions: int) -> int:
         """All tokens (N, D) -> image features (I, D_text)."""
         scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
-        tokens = self.norm(graph, graph.custom(scatter, [hidden, positions]), f"{VISION}.post_layernorm")
+        tokens = graph.norm(graph.custom(scatter, [hidden, positions]), self.norm(f"{VISION}.post_layernorm"))
         shuffled = graph.gather_rows(tokens, pixel_shuffle_rows(self.shape.grid, self.shape.scale_factor))
         width = self.shape.hidden_size * self.shape.scale_factor**2
         squares = graph.writer.reshape(shuffled, (self.shape.image_tokens, width))
         return graph.linear(squares, self.weights.linears[CONNECTOR])
 
-    def norm(self, graph: GraphBuilder, x: int, name: str) -> int:
+    def norm(self, name: str) -> NormWeights:
         attributes = Norm(NormKind.LAYER, self.shape.hidden_size, self.shape.epsilon)
-        return graph.custom(attributes, [x, self.weights.tensor(f"{name}.weight"), self.weights.tensor(f"{name}.bias")])
+        return NormWeights(attributes, (self.weights.tensor(f"{name}.weight"), self.weights.tensor(f"{name}.bias")))
 
 
 def pixel_shuffle_rows(grid: int, factor: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 
 from custom_ops import reference
 from custom_ops.packing import LIMITS, Groups, group_count, pack
-from custom_ops.spec import GROUPED, Activation, Linear, WeightFormat
+from custom_ops.spec import GROUPED, Activation, Linear, Norm, NormKind, WeightFormat
 
 FORMATS = list(LIMITS)
 
@@ -129,6 +129,61 @@ def test_activation_bias_and_residual(activation, isa, build, open_model, rng):
     x, residual = rng.normal(size=(6, 50)).astype(np.float32), rng.normal(size=(6, 37)).astype(np.float32)
     expected = reference.linear(x, codes, scale, bias, residual, activation)
     np.testing.assert_allclose(run(x=x, residual=residual)["y"], expected, rtol=2e-6, atol=2e-6)
+
+
+def normed_model(build, kind, weight_format, codes, groups, vectors, fused):
+    """A norm and a Linear, with a residual: one operator, or two."""
+    out_features, in_features = codes.shape
+    attributes = Linear(
+        weight_format,
+        in_features,
+        out_features,
+        has_residual=1,
+        group_size=0 if groups is None else groups.size,
+        norm_kind=kind if fused else 0,
+        norm_epsilon=1e-5 if fused else 0.0,
+    )
+
+    def describe(graph):
+        x, residual = graph.input("x", (-1, in_features)), graph.input("residual", (-1, out_features))
+        arrays = [pack(codes, weight_format).data, np.ones(out_features, np.float32)]
+        arrays += [] if groups is None else groups.packed()
+        weights = [graph.constant(f"c{i}", array) for i, array in enumerate(arrays)]
+        norm = [graph.constant(f"n{i}", vector) for i, vector in enumerate(vectors)]
+        normed = x if fused else graph.custom(Norm(kind, in_features, 1e-5), [x, *norm], "normed", (-1, in_features))
+        inputs = [normed, *weights, residual, *(norm if fused else [])]
+        return {"x": x, "residual": residual}, {"y": graph.custom(attributes, inputs, "y", (-1, out_features))}
+
+    return build(describe)
+
+
+@pytest.mark.parametrize("group", [0, 32])
+@pytest.mark.parametrize("kind", list(NormKind))
+def test_a_norm_inside_gives_the_bits_of_a_norm_before(kind, group, isa, build, open_model, rng):
+    weight_format = WeightFormat.INT4 if group else WeightFormat.TERNARY
+    for out_features, in_features in [(1, 1), (17, 31), (33, 65), (47, 320), (70, 333)]:
+        codes = random_codes(rng, weight_format, (out_features, in_features))
+        groups = random_groups(rng, weight_format, codes.shape, group, False) if group else None
+        vectors = [rng.normal(size=in_features).astype(np.float32) for _ in range(2 if kind == NormKind.LAYER else 1)]
+        one, two = (normed_model(build, kind, weight_format, codes, groups, vectors, fused) for fused in (True, False))
+        for rows in (1, 3, 14):
+            x = rng.normal(2, 3, (rows, in_features)).astype(np.float32)
+            x[0] = 0
+            inputs = {"x": x, "residual": rng.normal(size=(rows, out_features)).astype(np.float32)}
+            for which in (isa, "numpy"):
+                got, expected = (open_model(path, which)(**inputs)["y"] for path in (one, two))
+                assert np.array_equal(got, expected), (which, out_features, in_features, rows)
+
+
+def test_a_norm_of_rows_that_are_not_finite_stays_in_its_row(isa, build, open_model, rng):
+    codes = random_codes(rng, WeightFormat.BINARY, (20, 33))
+    vectors = [rng.normal(size=33).astype(np.float32) for _ in range(2)]
+    paths = [normed_model(build, NormKind.LAYER, WeightFormat.BINARY, codes, None, vectors, fused) for fused in (1, 0)]
+    x = rng.normal(size=(4, 33)).astype(np.float32)
+    x[1, 5], x[2, 7] = np.inf, np.nan
+    inputs = {"x": x, "residual": np.zeros((4, 20), np.float32)}
+    got, expected = (open_model(path, isa)(**inputs)["y"] for path in paths)
+    assert np.array_equal(got, expected, equal_nan=True)
 
 
 def test_instruction_sets_and_threads_agree_bit_for_bit(build, open_model, operators, rng):

@@ -92,13 +92,13 @@ def test_the_model_that_the_others_damage_runs(build, open_model):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "0 bytes of attributes, expected 40"),
-        (GOOD.to_bytes()[:-1], "39 bytes of attributes, expected 40"),
-        (GOOD.to_bytes() + b"\0", "41 bytes of attributes, expected 40"),
+        (b"", "0 bytes of attributes, expected 48"),
+        (GOOD.to_bytes()[:-1], "47 bytes of attributes, expected 48"),
+        (GOOD.to_bytes() + b"\0", "49 bytes of attributes, expected 48"),
         (b"EVOX" + GOOD.to_bytes()[4:], "do not start with EVO1"),
-        (HEADER.pack(MAGIC, 9, 32) + GOOD.to_bytes()[8:], "attributes of version 9, this library reads 2"),
-        (HEADER.pack(MAGIC, 1, 32) + GOOD.to_bytes()[8:], "attributes of version 1, this library reads 2"),
-        (HEADER.pack(MAGIC, 2, 24) + GOOD.to_bytes()[8:32], "attributes of version 2, this library reads 2"),
+        (HEADER.pack(MAGIC, 9, 40) + GOOD.to_bytes()[8:], "attributes of version 9, this library reads 3"),
+        (HEADER.pack(MAGIC, 1, 40) + GOOD.to_bytes()[8:], "attributes of version 1, this library reads 3"),
+        (HEADER.pack(MAGIC, 2, 24) + GOOD.to_bytes()[8:32], "attributes of version 2, this library reads 3"),
     ],
 )
 def test_attributes_that_are_not_ours(raw, message, build, open_model):
@@ -122,6 +122,10 @@ def test_attributes_that_are_not_ours(raw, message, build, open_model):
         (Linear(1, 32, 2**31 - 1), "out_features is 2147483647"),
         (Linear(1, 32, 20, 7), "activation is 7"),
         (Linear(1, 32, 20, 0, 1), "3 inputs and 1 outputs, expected 4 and 1"),
+        (Linear(1, 32, 20, norm_kind=3), "norm_kind is 3, allowed 0..2"),
+        (Linear(1, 32, 20, norm_kind=2, norm_epsilon=-1.0), "norm_epsilon is -1"),
+        (Linear(1, 32, 20, norm_kind=2, norm_epsilon=1e-6), "3 inputs and 1 outputs, expected 4 and 1"),
+        (Linear(1, 32, 20, norm_kind=1, norm_epsilon=1e-6), "3 inputs and 1 outputs, expected 5 and 1"),
         (Linear(1, 33, 20), "input 0 (x) is float32 (2, 32), expected float32 (any, 33)"),
         (Linear(1, 32, 40), "input 1 (weights) holds 256 bytes, expected 384"),
         (Linear(3, 32, 20), "input 1 (weights) holds 256 bytes, expected 1024"),

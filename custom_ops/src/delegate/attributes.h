@@ -21,11 +21,12 @@ static_assert(sizeof(AttributeHeader) == 8, "header");
 
 struct LinearAttributes {
   static constexpr const char* kName = "EdgeVlmLinear";
-  static constexpr int kVersion = 2;
-  static constexpr int kBytes[] = {24, 32};  // version 1 has no groups
-  int32_t weight_format, in_features, out_features, activation, has_bias, has_residual, group_size, has_zero;
+  static constexpr int kVersion = 3;
+  static constexpr int kBytes[] = {24, 32, 40};  // version 1 has no groups, version 2 no norm
+  int32_t weight_format, in_features, out_features, activation, has_bias, has_residual, group_size, has_zero, norm_kind;
+  float norm_epsilon;
 };
-static_assert(sizeof(LinearAttributes) == 32, "packed");
+static_assert(sizeof(LinearAttributes) == 40, "packed");
 
 struct NormAttributes {
   static constexpr const char* kName = "EdgeVlmNorm";

@@ -15,12 +15,14 @@ class LinearOperator final : public Operator {
     expect_range("activation", attributes.activation, 0, 2);
     expect_range("has_bias", attributes.has_bias, 0, 1);
     expect_range("has_residual", attributes.has_residual, 0, 1);
+    expect_range("norm_kind", attributes.norm_kind, 0, 2);
+    if (!(attributes.norm_epsilon >= 0)) throw Fault("attribute norm_epsilon is %g, expected at least 0", attributes.norm_epsilon);
     expect_groups();
   }
 
   void prepare(const Node& node) override {
     const int k = attributes_.in_features, n = attributes_.out_features;
-    node.expect_inputs(residual() + attributes_.has_residual);
+    node.expect_inputs(norm_weight() + has_norm() + has_norm_bias());
     node.expect(0, "x", kTfLiteFloat32, {kAnySize, k});
     node.expect_constant_bytes(1, "weights", kTfLiteUInt8, packed_bytes(format_, n, k));
     node.expect_constant(2, "scale", kTfLiteFloat32, {n});
@@ -29,6 +31,8 @@ class LinearOperator final : public Operator {
     if (attributes_.has_zero) node.expect_constant(4, "zero", kTfLiteInt8, {blocks, groups, kBlockRows});
     if (attributes_.has_bias) node.expect_constant(bias(), "bias", kTfLiteFloat32, {n});
     if (attributes_.has_residual) node.expect(residual(), "residual", kTfLiteFloat32, {node.rows(0), n});
+    if (has_norm()) node.expect_constant(norm_weight(), "norm_weight", kTfLiteFloat32, {k});
+    if (has_norm_bias()) node.expect_constant(norm_weight() + 1, "norm_bias", kTfLiteFloat32, {k});
     node.resize_output(node.rows(0), n);
     state_.weights.note(node.data<uint8_t>(1), packed_bytes(format_, n, k));
   }
@@ -51,7 +55,7 @@ class LinearOperator final : public Operator {
     args.y = node.output_data();
     args.streams = state_.weights.exceeds_caches();
     if (args.rows == 0) return;
-    const QuantizedRows x = state_.quantized(node.data<float>(0), args.rows, args.in_features, args.group_size);
+    const QuantizedRows x = quantized(node);
     const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows), pairs = (blocks + 1) / 2;
     const int64_t macs = static_cast<int64_t>(args.rows) * args.in_features * args.out_features;
     state_.pool.share(pairs, macs, [&](int, int first, int last) {  // pairs: kernels may take two blocks at a time
@@ -60,6 +64,16 @@ class LinearOperator final : public Operator {
   }
 
  private:
+  QuantizedRows quantized(const Node& node) const {
+    const int rows = node.rows(0), width = attributes_.in_features;
+    const float* x = node.data<float>(0);
+    if (!has_norm()) return state_.quantized(x, rows, width, attributes_.group_size);
+    const float* bias = has_norm_bias() ? node.data<float>(norm_weight() + 1) : nullptr;
+    const auto kind = static_cast<NormKind>(attributes_.norm_kind);
+    return state_.quantized({kind, rows, width, attributes_.norm_epsilon, x, node.data<float>(norm_weight()), bias, nullptr},
+                            attributes_.group_size);
+  }
+
   void choose_form(LinearArgs& args) const {
     const uint8_t* unpacked = state_.ternary.unpacked(args.weights, args.out_features, args.in_features);
     if (unpacked == nullptr) return;
@@ -80,6 +94,9 @@ class LinearOperator final : public Operator {
   bool has_groups() const { return attributes_.group_size != 0; }
   int bias() const { return 3 + has_groups() + attributes_.has_zero; }
   int residual() const { return bias() + attributes_.has_bias; }
+  int norm_weight() const { return residual() + attributes_.has_residual; }
+  bool has_norm() const { return attributes_.norm_kind != 0; }
+  bool has_norm_bias() const { return attributes_.norm_kind == static_cast<int>(NormKind::kLayer); }
 
   LinearAttributes attributes_;
   WeightFormat format_;

@@ -5,6 +5,14 @@
 namespace edge_vlm {
 namespace {
 
+constexpr int64_t kValueCost = 100;  // multiply-adds that take as long as one value
+
+// Run run(first row, last row) on all threads.
+template <typename Run>
+void share_rows(DelegateState& state, int rows, int width, const Run& run) {
+  state.pool.share(rows, static_cast<int64_t>(rows) * width * kValueCost, [&](int, int first, int last) { run(first, last); });
+}
+
 class NormOperator final : public Operator {
  public:
   NormOperator(const NormAttributes& attributes, DelegateState& state) : attributes_(attributes), state_(state) {
@@ -31,7 +39,13 @@ class NormOperator final : public Operator {
     args.weight = node.data<float>(1);
     args.bias = has_bias() ? node.data<float>(2) : nullptr;
     args.y = node.output_data();
-    state_.kernels.norm(args);
+    share_rows(state_, args.rows, args.width, [&](int first, int last) {
+      NormArgs part = args;
+      part.rows = last - first;
+      part.x += static_cast<size_t>(first) * args.width;
+      part.y += static_cast<size_t>(first) * args.width;
+      state_.kernels.norm(part);
+    });
   }
 
  private:
@@ -54,7 +68,12 @@ class SwiGluOperator final : public Operator {
   }
 
   void eval(const Node& node) override {
-    state_.kernels.swiglu(node.data<float>(0), node.rows(0), width_, node.output_data());
+    const float* x = node.data<float>(0);
+    float* y = node.output_data();
+    share_rows(state_, node.rows(0), width_, [&](int first, int last) {
+      const size_t skipped = static_cast<size_t>(first) * width_;
+      state_.kernels.swiglu(x + 2 * skipped, last - first, width_, y + skipped);
+    });
   }
 
  private:

@@ -78,7 +78,8 @@ QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group
   return out;
 }
 
-QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
+template <typename Write>
+QuantizedRows DelegateState::in_panels(int rows, int width, int group_size, const Write& write) {
   const int panel_rows = rows < kManyRows ? 1 : group_size == 0 ? kernels.plain_panel_rows : kernels.panel_rows;
   const QuantizedRows out = reserve_quantized(rows, width, group_size, panel_rows);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
@@ -89,9 +90,24 @@ QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int 
     part.codes += skipped * out.stride;
     part.scale += skipped;
     part.sum += skipped * out.groups;
-    kernels.quantize(x + skipped * width, end - begin, width, part);
+    write(skipped, end - begin, part);
   });
   return out;
+}
+
+QuantizedRows DelegateState::quantized(const float* x, int rows, int width, int group_size) {
+  return in_panels(rows, width, group_size, [&](size_t first, int count, const QuantizedRows& out) {
+    kernels.quantize(x + first * width, count, width, out);
+  });
+}
+
+QuantizedRows DelegateState::quantized(const NormArgs& args, int group_size) {
+  return in_panels(args.rows, args.width, group_size, [&](size_t first, int count, const QuantizedRows& out) {
+    NormArgs part = args;
+    part.rows = count;
+    part.x += first * args.width;
+    kernels.norm_quantize(part, out);
+  });
 }
 
 }  // namespace edge_vlm

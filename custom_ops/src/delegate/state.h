@@ -46,8 +46,9 @@ class DelegateState {
 
   // Scratch for rows as int8 with sums of every group (0: the whole row), until the next call of this or `quantized`.
   QuantizedRows reserve_quantized(size_t rows, int width, int group_size, int panel_rows = 1);
-  // q(x) of the rows of a Linear, in that scratch.
+  // q(x) of the rows of a Linear, in that scratch; and q(norm(x)), of which y is not used.
   QuantizedRows quantized(const float* x, int rows, int width, int group_size);
+  QuantizedRows quantized(const NormArgs& args, int group_size);
 
   const Kernels& kernels;
   WorkerPool pool;
@@ -56,6 +57,9 @@ class DelegateState {
   Scratch quantized_memory, queries, scores;
 
  private:
+  // Rows in that scratch, written panel by panel: write(first row, rows, where).
+  template <typename Write>
+  QuantizedRows in_panels(int rows, int width, int group_size, const Write& write);
   std::shared_ptr<const RotaryTable> rotary_table(const AttentionShape& shape);
 
   std::map<int, std::unique_ptr<AttentionCache>> attention_caches_;

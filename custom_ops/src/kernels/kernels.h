@@ -67,7 +67,7 @@ struct NormArgs {
   float epsilon;
   const float* x;
   const float* weight;
-  const float* bias;  // kLayer only
+  const float* bias;  // kLayer only, else null
   float* y;
 };
 
@@ -111,6 +111,8 @@ struct Kernels {
   int plain_panel_rows;   // and where inputs have no scales in groups
   // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
   void (*quantize)(const float* x, int rows, int width, const QuantizedRows& out);
+  // The same for what norm() would write; args.y is not used.
+  void (*norm_quantize)(const NormArgs& args, const QuantizedRows& out);
   // Output rows 16 * first_block .. 16 * last_block - 1.
   void (*linear)(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block);
   void (*norm)(const NormArgs& args);

@@ -24,18 +24,29 @@ static float mean_square(const float* x, int width, float centre) {
   return sum_lanes(sum) / static_cast<float>(width);
 }
 
+struct RowMoments {
+  float centre, scale;
+};
+
+static RowMoments row_moments(const NormArgs& args, const float* x) {
+  const float centre = args.kind == NormKind::kLayer ? mean_of(x, args.width) : 0.0f;
+  return {centre, 1.0f / __builtin_sqrtf(mean_square(x, args.width, centre) + args.epsilon)};
+}
+
+// Outputs d .. d + kWide - 1 of a row; 0 behind the last.
+EDGE_VLM_INLINE f32w normalised(const NormArgs& args, const float* x, RowMoments moments, int d, int count) {
+  const f32w weight = wide_load_first(args.weight + d, count, 0.0f);
+  const f32w v = (wide_load_first(x + d, count, moments.centre) - moments.centre) * moments.scale * weight;
+  return args.bias == nullptr ? v : v + wide_load_first(args.bias + d, count, 0.0f);
+}
+
 static void norm(const NormArgs& args) {
-  const float *x = args.x, *bias = args.kind == NormKind::kLayer ? args.bias : nullptr;
+  const float* x = args.x;
   float* y = args.y;
   for (int row = 0; row < args.rows; row++, x += args.width, y += args.width) {
-    const float centre = args.kind == NormKind::kLayer ? mean_of(x, args.width) : 0.0f;
-    const float scale = 1.0f / __builtin_sqrtf(mean_square(x, args.width, centre) + args.epsilon);
-    for (int d = 0; d < args.width; d += kLanes) {
-      const int count = args.width - d;
-      f32x8 v = (load_first(x + d, count, centre) - centre) * scale * load_first(args.weight + d, count, 0.0f);
-      if (bias != nullptr) v += load_first(bias + d, count, 0.0f);
-      store_first(y + d, v, count);
-    }
+    const RowMoments moments = row_moments(args, x);
+    for (int d = 0; d < args.width; d += kWide)
+      wide_store_first(y + d, normalised(args, x, moments, d, args.width - d), args.width - d);
   }
 }
 

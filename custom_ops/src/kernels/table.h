@@ -20,7 +20,7 @@ constexpr int kPlainPanelRows = kRowTile;
 #endif
 
 static constexpr Kernels make_table(const char* isa) {
-  return {isa, kRowTile, kPlainPanelRows, quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
+  return {isa, kRowTile, kPlainPanelRows, quantize, norm_quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
 }
 
 }  // namespace EDGE_VLM_ISA
