@@ -45,7 +45,7 @@ static inline __m256i add_signed(__m256i sum, __m256i w, __m256i activations) {
 
 // See linear_row.h.
 template <WeightFormat FORMAT, int TILES>
-static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+EDGE_VLM_INLINE void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   constexpr bool kSigned = FORMAT == WeightFormat::kInt8;
   constexpr int kPlanes = block_width(FORMAT) / 4, kHalves = 2 * TILES;
   constexpr int kFlush = kSigned ? 1 << 20 : flush_quads(FORMAT) / kPlanes;

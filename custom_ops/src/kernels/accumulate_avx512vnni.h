@@ -68,7 +68,7 @@ static inline __m512i sum_planes(const __m512i* acc) {
 
 // The blocks of tile t begin at weights + t * tile_bytes.
 template <int BITS, int TILES>
-static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+EDGE_VLM_INLINE void row_of_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   constexpr int kPlanes = 8 / BITS;
   __m512i acc[TILES][kPlanes];
 #pragma GCC unroll 4
@@ -94,7 +94,7 @@ static inline void row_of_planes(const uint8_t* weights, size_t tile_bytes, int 
 
 // Two blocks of two bits, then one of the high bits, whose upper nibbles are brought down to share accumulators.
 template <int TILES>
-static inline void row_of_int3(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+EDGE_VLM_INLINE void row_of_int3(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   __m512i low[TILES][4], high[TILES][4];
 #pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++)
@@ -188,7 +188,7 @@ constexpr int row_blocks(WeightFormat format) {
 
 // See linear_row.h.
 template <WeightFormat FORMAT, int TILES>
-static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+EDGE_VLM_INLINE void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   if constexpr (FORMAT == WeightFormat::kInt3)
     row_of_int3<TILES>(weights, tile_bytes, blocks, codes, sums);
   else if constexpr (FORMAT == WeightFormat::kTernaryDense)

@@ -41,7 +41,7 @@ static inline __m256i unsigned_int8(__m256i weights) { return _mm256_xor_si256(w
 
 // See linear_row.h. Two chains of sums per half, so that no product waits for the one before.
 template <WeightFormat FORMAT, int TILES>
-static inline void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
+EDGE_VLM_INLINE void row_product(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
   constexpr int kPlanes = block_width(FORMAT) / 4, kHalves = 2 * TILES;
   __m256i even[kHalves], odd[kHalves];
 #pragma GCC unroll 4

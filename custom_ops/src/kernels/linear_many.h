@@ -68,11 +68,14 @@ static void add_groups(const LinearArgs& args, const QuantizedRows& x, int block
   }
 }
 
-// The outputs of a panel come into the nearest cache while the products are made.
+// The outputs of a panel, and what is added to them, come into a near cache while the products are made.
 static void prefetch_outputs(const LinearArgs& args, int row, int rows, int block) {
-  const float* y = args.y + static_cast<size_t>(row) * args.out_features + block * kBlockRows;
-  for (int r = 0; r < rows; r++, y += args.out_features)
-    for (int lane = 0; lane < kTileLanes; lane += 16) __builtin_prefetch(y + lane, 1);
+  size_t at = static_cast<size_t>(row) * args.out_features + block * kBlockRows;
+  for (int r = 0; r < rows; r++, at += args.out_features)
+    for (int lane = 0; lane < kTileLanes; lane += 16) {
+      __builtin_prefetch(args.y + at + lane, 1);
+      if (args.residual != nullptr) __builtin_prefetch(args.residual + at + lane);
+    }
 }
 
 template <typename Product>

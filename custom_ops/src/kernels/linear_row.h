@@ -41,7 +41,8 @@ static void row_tiles(const LinearArgs& args, const QuantizedRows& x, int row, i
   finish(args, reinterpret_cast<const int32_t*>(sums), row_offset(FORMAT) * x.sum[row], x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
 }
 
-template <WeightFormat FORMAT, int TILES>
+// GROUP_BLOCKS: blocks of a whole group, so that its loop has no counter; 0: any number.
+template <WeightFormat FORMAT, int TILES, int GROUP_BLOCKS>
 static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
   const int total_blocks = blocks_across(FORMAT, args.in_features), group_blocks = x.group_size / block_width(FORMAT);
   const size_t tile_bytes = static_cast<size_t>(total_blocks) * block_bytes(FORMAT);
@@ -49,11 +50,14 @@ static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, 
   const int8_t* codes = x.codes + row * x.stride;
   f32w products[TILES * kVectors] = {};
   for (int group = 0; group < x.groups; group++) {
-    const int start = group * group_blocks;
-    const int blocks = total_blocks - start < group_blocks ? total_blocks - start : group_blocks;
+    const int start = group * group_blocks, left = total_blocks - start;
+    const uint8_t* at_group = weights + static_cast<size_t>(start) * block_bytes(FORMAT);
+    const int8_t* group_codes = codes + static_cast<size_t>(group) * x.group_size;
     Integers sums[TILES * kVectors];
-    row_product<FORMAT, TILES>(weights + static_cast<size_t>(start) * block_bytes(FORMAT), tile_bytes, blocks,
-                               codes + static_cast<size_t>(group) * x.group_size, sums);
+    if (GROUP_BLOCKS != 0 && left >= GROUP_BLOCKS)
+      row_product<FORMAT, TILES>(at_group, tile_bytes, GROUP_BLOCKS, group_codes, sums);
+    else
+      row_product<FORMAT, TILES>(at_group, tile_bytes, left < group_blocks ? left : group_blocks, group_codes, sums);
     const int32_t sum = x.sum[static_cast<size_t>(row) * x.groups + group];
     for (int v = 0; v < TILES * kVectors; v++) {
       const size_t tile = static_cast<size_t>(block + v / kVectors);
@@ -62,6 +66,17 @@ static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, 
     }
   }
   finish(args, reinterpret_cast<const float*>(products), 0, x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
+}
+
+template <WeightFormat FORMAT, int TILES>
+static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, int row, int block) {
+  constexpr int kSmallest = kGroupMultiple / block_width(FORMAT);
+  switch (x.group_size / kGroupMultiple) {
+    case 1: return row_tiles_of_groups<FORMAT, TILES, kSmallest>(args, x, row, block);
+    case 2: return row_tiles_of_groups<FORMAT, TILES, 2 * kSmallest>(args, x, row, block);
+    case 4: return row_tiles_of_groups<FORMAT, TILES, 4 * kSmallest>(args, x, row, block);
+    default: return row_tiles_of_groups<FORMAT, TILES, 0>(args, x, row, block);
+  }
 }
 
 // Weights spelt out as int8 first, a group or a stretch at a time.
@@ -95,10 +110,12 @@ template <WeightFormat FORMAT, int TILES>
 static void row_block(const LinearArgs& args, const QuantizedRows& x, int block) {
   for (int row = 0; row < args.rows; row++) {
     for (int tile = 0; tile < TILES; tile++) prefetch_epilogue(args, row, block + tile);
-    if (may_have_groups(FORMAT) && args.group_scale != nullptr)
-      row_tiles_of_groups<FORMAT, TILES>(args, x, row, block);
-    else
-      row_tiles<FORMAT, TILES>(args, x, row, block);
+    if constexpr (may_have_groups(FORMAT))
+      if (args.group_scale != nullptr) {
+        row_tiles_of_groups<FORMAT, TILES>(args, x, row, block);
+        continue;
+      }
+    row_tiles<FORMAT, TILES>(args, x, row, block);
   }
 }
 
