@@ -11,7 +11,8 @@
 namespace edge_vlm {
 
 namespace {
-constexpr int64_t kWorthSharing = 2'000'000;  // multiply-adds: some 30 us of one thread, a few wake-ups
+// Multiply-adds that pay for another thread: one that sleeps takes tens of microseconds to come, one that looks out hardly one.
+constexpr int64_t kWorthWaking = 2'000'000, kWorthSharing = 300'000;
 constexpr int kChunksPerThread = 4;
 
 // Leaves the core's other hardware thread its share.
@@ -59,7 +60,8 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
-  if (workers_.empty() || tasks < 2 || macs < kWorthSharing) return run(0, 0, tasks);
+  const int64_t worth = spin_us_ > 0 ? kWorthSharing : kWorthWaking;
+  if (workers_.empty() || tasks < 2 || macs < worth) return run(0, 0, tasks);
   const int chunks = threads() * kChunksPerThread;
   Job job{&run, tasks, (tasks + chunks - 1) / chunks};
   {
