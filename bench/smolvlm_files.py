@@ -44,10 +44,12 @@ def make_all(config_folder: Path, work: Path) -> None:
         return
     config, model = read_config(checkpoint), load(checkpoint)
     use_plain_attention(model)
-    exact = export(float_weights(model), work / "original", "original", tokenizer)
+    weights = float_weights(model)
+    exact = export(weights, work / "original", "original", tokenizer)
     found = {"original": agreement(model, exact)}
     shutil.rmtree(exact)  # a gigabyte
-    quantise_model(model, default_plan(config, "ternary").resolve(linear_names(config)))
+    plan = default_plan(config, "ternary", weights.tied)
+    quantise_model(model, plan.resolve(linear_names(config, weights.tied)))
     bundle = export(to_model_weights(model, config), work / "ternary", "ternary", tokenizer)
     use_int8_cache_attention(model)
     found["ternary"] = agreement(model.eval(), bundle)

@@ -87,11 +87,11 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+    """Hexadecimal digest of a file, read into one buffer: fresh memory for each piece would cost as much as hashing."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

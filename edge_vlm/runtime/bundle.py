@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ BUNDLE_JSON, REPORT_FILE, TOKENIZER_FILE = "bundle.json", "report.json", "tokeni
 VISION_FILE, TEXT_FILE = "vision.tflite", "text.tflite"
 BUNDLE_FILES = (VISION_FILE, TEXT_FILE, TOKENIZER_FILE, REPORT_FILE, BUNDLE_JSON)
 MAX_JSON_BYTES = 16 << 20
+HASHING_THREADS = 2
 
 EXPORT_AGAIN = "copy the bundle again, or export it again with edge-vlm-compress export"
 
@@ -160,8 +162,10 @@ class Bundle:
             problem = "is a file, not a bundle folder" if folder.exists() else "no such bundle folder"
             raise BundleError(f"{folder}: {problem}", "name a folder that edge-vlm-compress export wrote")
         bundle = Bundle(folder, read_info(folder / BUNDLE_JSON))
-        for name, file in bundle.info.files.items():
-            check_file(folder / name, file, verify)
+        files = bundle.info.files.items()
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:  # hashing lets go of Python's lock
+            for _ in pool.map(lambda entry: check_file(folder / entry[0], entry[1], verify), files):
+                pass
         return bundle
 
     @property
