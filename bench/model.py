@@ -115,6 +115,8 @@ def agreement_rows(found: dict) -> list[Row]:
         rows.append(Row(f"{variant}, against transformers: error of logits", one["logits_error"], "", limit))
         share = one["equal_tokens"] / one["tokens"]
         rows.append(Row(f"{variant}, against transformers: equal greedy tokens", share, "", 1.0, "higher"))
+    for figure, what in (("features_error", "image features"), ("logits_error", "logits")):
+        rows.append(Row(f"ternary, NumPy executor against the library: error of {what}", found["engines"][figure]))
     return rows
 
 

@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText
 from custom_ops.spec import CacheFormat
 from edge_vlm.files import write_json
 from edge_vlm.runtime import Bundle, TextDecoder, VisionEncoder
+from edge_vlm.runtime.interpreter import LITERT, NUMPY
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
@@ -31,11 +32,11 @@ from offline_compress.quantize.replace import float_weights, quantise_model, to_
 from offline_compress.train.attention import use_int8_cache_attention, use_plain_attention
 
 GREEDY_TOKENS = 64
-AGREEMENT = "agreement.json"
+AGREEMENT = "agreements.json"
 
 
 def make_all(config_folder: Path, work: Path) -> None:
-    """Whatever is missing in ``work``: checkpoint/, ternary/, agreement.json."""
+    """Whatever is missing in ``work``: checkpoint/, ternary/, agreements.json."""
     checkpoint, tokenizer = work / "checkpoint", config_folder / "tokenizer.json"
     if not (checkpoint / "config.json").is_file():
         write_random_checkpoint(read_config(config_folder), checkpoint)
@@ -53,6 +54,7 @@ def make_all(config_folder: Path, work: Path) -> None:
     bundle = export(to_model_weights(model, config), work / "ternary", "ternary", tokenizer)
     use_int8_cache_attention(model)
     found["ternary"] = agreement(model.eval(), bundle)
+    found["engines"] = agreement_of_engines(bundle)
     write_json(work / AGREEMENT, found)
 
 
@@ -89,6 +91,22 @@ def agreement(model: nn.Module, path: Path) -> dict[str, float]:
         "logits_error": relative(logits, expected),
         "equal_tokens": int(same.sum()),
         "tokens": len(made),
+    }
+
+
+def agreement_of_engines(path: Path) -> dict[str, float]:
+    """Relative errors between the operator library and the NumPy executor on the same files: what the order of float sums
+    alone makes of activations next to a half, which round either way."""
+    bundle = Bundle.load(path, verify=False)
+    image = np.random.default_rng(0).integers(0, 256, (bundle.image.size, bundle.image.size, 3)).astype(np.uint8)
+    features, logits = {}, {}
+    for engine in (LITERT, NUMPY):
+        encoder, decoder = VisionEncoder(bundle, engine=engine), TextDecoder(bundle, engine=engine)
+        features[engine] = encoder.encode(encoder.preprocess(image), np.arange(bundle.vision.tokens))
+        logits[engine] = decoder.run("score", decoder.tokenizer.prompt(), 0, features[LITERT])
+    return {
+        "features_error": relative(features[NUMPY], features[LITERT]),
+        "logits_error": relative(logits[NUMPY], logits[LITERT]),
     }
 
 
