@@ -95,8 +95,8 @@ def agreement(model: nn.Module, path: Path) -> dict[str, float]:
 
 
 def agreement_of_engines(path: Path) -> dict[str, float]:
-    """Relative errors between the operator library and the NumPy executor on the same files: what the order of float sums
-    alone makes of activations next to a half, which round either way."""
+    """Relative errors between the operator library and the NumPy executor on the same files: what the order of float
+    sums alone makes of activations next to a half, which round either way."""
     bundle = Bundle.load(path, verify=False)
     image = np.random.default_rng(0).integers(0, 256, (bundle.image.size, bundle.image.size, 3)).astype(np.uint8)
     features, logits = {}, {}
