@@ -23,10 +23,10 @@ test: $(VENV)/test.stamp $(OPERATORS) ## run all tests
 
 test-arm: $(VENV)/test.stamp ## the Arm kernels under emulation; installs Debian's cross compiler and qemu-user where absent
 	@tools/arm_tools.sh
-	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k arm
+	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py -k arm
 
 test-sanitizers: $(VENV)/test.stamp ## the kernels and the thread pool under the address, undefined and thread sanitizers
-	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py -k "not arm"
+	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py -k "not arm"
 
 operators: $(OPERATORS) ## build the operator library
 

@@ -116,12 +116,12 @@ class EventStream:
         return event_packet(self.data, number)
 
 
-def event_packet(data: np.ndarray, number: int) -> bytes:
-    """Words of EVT3 as a serialised EventPacket of now."""
+def event_packet(data: np.ndarray, number: int, encoding: str = "evt3") -> bytes:
+    """Events as a serialised EventPacket of now."""
     types = typestore().types
     stamp = types["builtin_interfaces/msg/Time"](*divmod(time.time_ns(), 1_000_000_000))
     head = types["std_msgs/msg/Header"](stamp, "events")
-    packet = types[EVENT_PACKET](head, HEIGHT, WIDTH, number, 0, "evt3", False, data)
+    packet = types[EVENT_PACKET](head, HEIGHT, WIDTH, number, 0, encoding, False, data)
     return bytes(typestore().serialize_cdr(packet, EVENT_PACKET))
 
 

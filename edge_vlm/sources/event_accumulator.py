@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_vlm.observation import Events, EventWindow
+from edge_vlm.sources.counted_packet import CountedPacket
 from edge_vlm.sources.pixel_events import PixelEvents, pixel_counts
 
 _PENDING_PER_PIXEL = 2  # counting goes over the whole sensor, so it waits until that is worth it
@@ -45,15 +46,14 @@ class EventAccumulator:
 
     ``grid`` is (rows, columns): the sensor is divided evenly, as the image is, both being squashed to a square.
     Past ``max_events`` in one window the rest goes uncounted and the window says ``overload``. A new sensor size
-    starts the window anew.
+    starts the window anew. ``counts`` are the window's, but for those of lists of pixels that wait.
     """
 
     grid: tuple[int, int] = (14, 14)
     hot_pixels: HotPixelRule = field(default_factory=HotPixelRule)
     max_events: int = 4_000_000
     overload: bool = False
-    _sensor: tuple[int, int] = (0, 0)  # height, width
-    _counts: np.ndarray | None = field(default=None, repr=False)  # int64 (height, width), None until the first flush
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int32), repr=False)  # (height, width)
     _pending: list[np.ndarray] = field(default_factory=list, repr=False)
     _pending_count: int = 0
     _total: int = 0
@@ -66,21 +66,23 @@ class EventAccumulator:
         """Count the events of one packet; ``outside`` of its events were off the sensor."""
         self.add_pixels(PixelEvents.of(events, outside))
 
-    def add_pixels(self, pixels: PixelEvents) -> None:
+    def add_pixels(self, pixels: PixelEvents | CountedPacket) -> None:
         """Count the events of one packet."""
         self._outside += pixels.outside
         if self._total + pixels.count > self.max_events:
             self.overload = True
+        if self.overload and isinstance(pixels, CountedPacket):
+            pixels.keep_out_of(self.counts)
         if self.overload or not pixels.count:
             return
-        if self._sensor != (pixels.height, pixels.width):
-            self._sensor = (pixels.height, pixels.width)
+        if self.counts.shape != (pixels.height, pixels.width):
             self._drop_counts()
+            self.counts = np.zeros((pixels.height, pixels.width), np.int32)
         self._total += pixels.count
-        self._pending.append(pixels.flat)
-        self._pending_count += len(pixels.flat)
-        if self._pending_count > _PENDING_PER_PIXEL * pixels.height * pixels.width:
-            self._flush()
+        if isinstance(pixels, CountedPacket):
+            pixels.put_into(self.counts)
+        else:
+            self._defer(pixels.flat)
         self._first_us = pixels.first_us if self._first_us is None else min(pixels.first_us, self._first_us)
         self._last_us = max(pixels.last_us, self._last_us)
 
@@ -102,7 +104,7 @@ class EventAccumulator:
             hot_pixels=hot,
             lost=self._lost,
             overload=self.overload,
-            pixels_per_patch=self._sensor[0] * self._sensor[1] / (self.grid[0] * self.grid[1]),
+            pixels_per_patch=self.counts.size / (self.grid[0] * self.grid[1]),
         )
         self.reset()
         return window
@@ -115,24 +117,31 @@ class EventAccumulator:
         self._first_us = None
 
     def _drop_counts(self) -> None:
-        self._counts, self._pending = None, []
+        if self._total:
+            self.counts.fill(0)
+        self._pending = []
         self._pending_count = self._total = 0
+
+    def _defer(self, flat: np.ndarray) -> None:
+        self._pending.append(flat)
+        self._pending_count += len(flat)
+        if self._pending_count > _PENDING_PER_PIXEL * self.counts.size:
+            self._flush()
 
     def _flush(self) -> None:
         if self._pending:
             flat = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
-            counts = pixel_counts(flat, *self._sensor)
-            self._counts = counts if self._counts is None else np.add(self._counts, counts, out=self._counts)
+            self.counts += pixel_counts(flat, *self.counts.shape).astype(np.int32)
             self._pending, self._pending_count = [], 0
 
     def _patches(self) -> tuple[np.ndarray, int]:
         """Events per patch int32 (rows, columns) without hot pixels, and how many pixels those were."""
         rows, columns = self.grid
-        if self._counts is None:
+        if not self._total:
             return np.zeros(self.grid, np.int32), 0
-        hot = self.hot_pixels.find(self._counts)
-        self._counts.reshape(-1)[hot] = 0
-        summed = _sum_in_parts(self._counts, rows, axis=0)
+        hot = self.hot_pixels.find(self.counts)
+        self.counts.reshape(-1)[hot] = 0
+        summed = _sum_in_parts(self.counts, rows, axis=0)
         return _sum_in_parts(summed, columns, axis=1).astype(np.int32), len(hot)
 
 

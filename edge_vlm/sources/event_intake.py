@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edge_vlm.errors import InputError
 from edge_vlm.observation import Events, EventWindow
+from edge_vlm.sources.counted_packet import CountedPacket, counted_list
 from edge_vlm.sources.event_accumulator import EventAccumulator
 from edge_vlm.sources.event_list import EventList, decode_event_list
 from edge_vlm.sources.event_packets import EventPacketDecoder, check_sensor
@@ -52,8 +53,12 @@ class EventIntake:
         except InputError as error:
             self.drop(error)
             return
-        if not self.accumulator.overload:
+        if self.accumulator.overload:
+            return
+        if self.decoder.counter is None:
             self._count(*decode_event_list(message))
+        else:
+            self._count_pixels(counted_list(self.decoder.counter, message, self.accumulator.counts))
 
     def add_events(self, events: Events) -> None:
         """One message whose events are already arrays; coordinates off the sensor are counted and left out."""
@@ -81,12 +86,12 @@ class EventIntake:
 
     def _read(self, *packet) -> None:
         """One packet's events; their pixels are enough here."""
-        self._count_pixels(self.decoder.count(*packet))
+        self._count_pixels(self.decoder.count(*packet, counts=self.accumulator.counts))
 
     def _count(self, events: Events, outside: int) -> None:
         self._count_pixels(PixelEvents.of(events, outside))
 
-    def _count_pixels(self, pixels: PixelEvents) -> None:
+    def _count_pixels(self, pixels: PixelEvents | CountedPacket) -> None:
         self.events += pixels.count
         self.outside += pixels.outside
         self.accumulator.add_pixels(pixels)

@@ -49,13 +49,17 @@ def parse_event_list(data: bytes, ros1: bool) -> EventList:
         parsed = _parse_ros1(data) if ros1 else _parse_cdr(data)
     except (struct.error, IndexError) as error:
         raise InputError("event array message without a complete head", "record the topic again") from error
-    stride = 13 if ros1 else 16  # the last one is 13 bytes long in both
-    if parsed.count and len(parsed.events) < (parsed.count - 1) * stride + 13:
+    if len(parsed.events) < list_bytes(parsed.count, not ros1):
         raise InputError(
             f"event array message says {parsed.count} events but holds {len(parsed.events)} bytes",
             "the message is cut: record the topic again",
         )
     return parsed
+
+
+def list_bytes(count: int, is_cdr: bool) -> int:
+    """How many bytes ``count`` serialised events are."""
+    return (count - 1) * (16 if is_cdr else 13) + 13 if count else 0  # the last one is 13 bytes long in both
 
 
 def _parse_ros1(data: bytes) -> EventList:
