@@ -7,6 +7,7 @@ gate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -66,7 +67,7 @@ class SceneFeatures:
 
     def vector(self) -> np.ndarray:
         """float32 ``(features,)`` in the order of ``names``."""
-        return np.array([getattr(self, name) for name in self.names()], np.float32)
+        return np.array(tuple(vars(self).values()), np.float32)
 
 
 def edge_density(luma: np.ndarray) -> float:
@@ -114,13 +115,13 @@ def scene_features(
         fresh_fraction=np.count_nonzero(decision.changed & ~state.was_active) / state.tokens,
         mean_change=float(log_scores.mean()),
         max_change=float(log_scores.max()),
-        mean_shift=float(np.log1p(shift.mean())),
-        max_shift=float(np.log1p(shift.max())),
+        mean_shift=math.log1p(shift.mean()),
+        max_shift=math.log1p(shift.max()),
         edge_density=edge_density(glance.luma),
         entropy_bits=entropy_bits(glance.luma),
-        ego_shift_px=float(np.log1p(glance.shift.magnitude_px)),
+        ego_shift_px=math.log1p(glance.shift.magnitude_px),
         caption_confidence=caption_confidence,
-        frames_since_full=float(np.log1p(state.frames_since_full)),
+        frames_since_full=math.log1p(state.frames_since_full),
         shallow_fraction=np.count_nonzero(state.shallow) / state.tokens,
         context_debt=float(state.context_debt.mean()),
         drift=0.0 if state.full_features is None else scene_distance(state.full_features, state.features),

@@ -106,9 +106,12 @@ class ContextDebt:
 
     def worst(self, context_debt: np.ndarray, count: int) -> np.ndarray:
         """Of those, the ``count`` with the largest debt."""
+        overdue = self.overdue(context_debt)
+        if np.count_nonzero(overdue) <= count:
+            return overdue
         chosen = np.zeros(context_debt.shape, bool)
         chosen[np.argsort(-context_debt, kind="stable")[:count]] = True
-        return chosen & self.overdue(context_debt)
+        return chosen & overdue
 
 
 @dataclass(frozen=True)
