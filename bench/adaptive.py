@@ -36,6 +36,7 @@ from offline_compress.train.progress import counted, open_console
 
 CURVE_PICTURE, TIMELINE_PICTURE = "adaptive_curve.png", "adaptive_timeline.png"
 TIMELINE_CLIP = 1
+PARTS = ("rendered", "videos", "events")
 
 
 def main() -> int:
@@ -48,27 +49,36 @@ def main() -> int:
     parser.add_argument("--models", type=Path, default=MODELS, metavar="DIR", help="event models of make events")
     parser.add_argument("--nmnist", type=Path, default=NMNIST, metavar="PATH", help="folder or .npz")
     parser.add_argument("--dvs128", type=Path, metavar="DIR", help="the folder of DVS128 Gesture, where you have it")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these alone (default: all)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/adaptive.json"), help="default: %(default)s")
     args = parser.parse_args()
     console = open_console()
     try:
         bundle = Bundle.load(args.bundle)
-        rows, table = rendered_rows(bundle, args.clips, args.out.parent, console)
-        rows += real_rows(bundle, args.videos, args.frames, console)
-        with console.status("event classification"):
-            rows += gesture_rows(args.models, args.nmnist, args.dvs128)
+        rows = measured_rows(bundle, args, console)
         write_rows(args.out, rows)
     except EdgeVlmError as error:
         print(f"bench-adaptive: {error}", file=sys.stderr)
         return 1
-    console.print(table)
     console.print(rows_table("adaptive", rows))
     console.print(f"written to {args.out}; pictures: {args.out.parent / CURVE_PICTURE}, {TIMELINE_PICTURE}")
     return 0
 
 
-def rendered_rows(bundle: Bundle, clips: int, pictures: Path, console: Console):
-    """Rows, and the table of the variants; draws the pictures."""
+def measured_rows(bundle: Bundle, args: argparse.Namespace, console: Console) -> list[Row]:
+    rows = []
+    if "rendered" in args.parts:
+        rows += rendered_rows(bundle, args.clips, args.out.parent, console)
+    if "videos" in args.parts:
+        rows += real_rows(bundle, args.videos, args.frames, console)
+    if "events" in args.parts:
+        with console.status("event classification"):
+            rows += gesture_rows(args.models, args.nmnist, args.dvs128)
+    return rows
+
+
+def rendered_rows(bundle: Bundle, clips: int, pictures: Path, console: Console) -> list[Row]:
+    """Prints the table of the variants and draws the pictures."""
     with console.status("rendered clips of held-out scenes"):
         sequences = mixed_sequences(clips)
         mixed = measure(bundle, sequences, all_variants())
@@ -81,7 +91,8 @@ def rendered_rows(bundle: Bundle, clips: int, pictures: Path, console: Console):
     draw_curve(points, pictures / CURVE_PICTURE)
     draw_timeline(sequences[shown], mixed.runs["both"][shown], mixed.runs[DENSE][shown], pictures / TIMELINE_PICTURE)
     rows = variant_rows(figures) + router_rows(mixed, low_motion, figures)
-    return rows + skipping_rows(mixed) + curve_rows(points), variant_table(figures)
+    console.print(variant_table(figures))
+    return rows + skipping_rows(mixed) + curve_rows(points)
 
 
 def real_rows(bundle: Bundle, folder: Path, frames: int, console: Console) -> list[Row]:

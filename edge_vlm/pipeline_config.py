@@ -35,7 +35,7 @@ class PipelineConfig:
     question: str | None = None
     max_new_tokens: int | None = None
     caption_max_age_s: float = 10.0
-    caption_min_interval_s: float = 0.2
+    caption_min_interval_s: float = 0.1
     scene_distance: float | None = None
     merge_cosine: float = 2.0
     sttf: SttfConfig | None = None

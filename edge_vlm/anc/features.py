@@ -7,8 +7,11 @@ gate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+from functools import cache
 
+import cv2
 import numpy as np
 
 from edge_vlm.sttf.fusion import scene_distance
@@ -19,6 +22,7 @@ from edge_vlm.sttf.token_state import TokenState
 _SCORE_CAP = 50.0  # an infinite score (overload, first frame) is as good as this
 _EDGE_LEVELS = 12.0
 _ENTROPY_BINS = 32
+_THIRDS = np.full(3, 1 / 3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,22 +67,22 @@ class SceneFeatures:
 
     def vector(self) -> np.ndarray:
         """float32 ``(features,)`` in the order of ``names``."""
-        return np.array([getattr(self, name) for name in self.names()], np.float32)
+        return np.array(tuple(vars(self).values()), np.float32)
 
 
 def edge_density(luma: np.ndarray) -> float:
     """Part of the pixels whose gradient exceeds 12 grey levels; ``luma`` float32 ``(rows, cols)``."""
-    dx = np.abs(luma[:-1, 1:] - luma[:-1, :-1])
-    dy = np.abs(luma[1:, :-1] - luma[:-1, :-1])
-    return float(np.mean(np.maximum(dx, dy) > _EDGE_LEVELS))
+    corner = luma[:-1, :-1]
+    steepest = cv2.max(cv2.absdiff(luma[:-1, 1:], corner), cv2.absdiff(luma[1:, :-1], corner))
+    return np.count_nonzero(steepest > _EDGE_LEVELS) / steepest.size
 
 
 def entropy_bits(luma: np.ndarray) -> float:
     """Entropy of the histogram of grey levels in 32 bins, 0..5 bits."""
-    levels = np.clip(luma.reshape(-1), 0.0, 255.0).astype(np.int64) * _ENTROPY_BINS // 256
-    counts = np.bincount(levels, minlength=_ENTROPY_BINS)
+    levels = np.minimum(luma.reshape(-1) * (_ENTROPY_BINS / 256), _ENTROPY_BINS - 1).astype(np.intp)
+    counts = np.bincount(levels)
     share = counts[counts > 0] / levels.size
-    return float(-(share * np.log2(share)).sum())
+    return float(-(share @ np.log2(share)))
 
 
 def colour_shift_levels(descriptors: np.ndarray, reference: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -88,8 +92,15 @@ def colour_shift_levels(descriptors: np.ndarray, reference: np.ndarray, changed:
     """
     if not changed.any():
         return np.zeros(1, np.float32)
-    difference = descriptors[changed].mean(axis=1) - reference[changed].mean(axis=1)
-    return np.abs(difference).mean(axis=1)
+    difference = (descriptors[changed] - reference[changed]).reshape(-1, descriptors.shape[1] * 3)
+    return np.abs(difference @ _mean_colour(descriptors.shape[1])) @ _THIRDS
+
+
+@cache
+def _mean_colour(cells: int) -> np.ndarray:
+    """A descriptor's ``cells * 3`` values times this are its mean colour; one product, where a mean over the middle
+    axis adds up three numbers at a time."""
+    return np.tile(np.eye(3, dtype=np.float32) / cells, (cells, 1))
 
 
 def scene_features(
@@ -100,18 +111,18 @@ def scene_features(
     log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
     shift = colour_shift_levels(glance.descriptors, state.reference, decision.changed)
     return SceneFeatures(
-        active_fraction=float(decision.active.mean()),
-        fresh_fraction=float((decision.changed & ~state.was_active).mean()),
+        active_fraction=np.count_nonzero(decision.active) / state.tokens,
+        fresh_fraction=np.count_nonzero(decision.changed & ~state.was_active) / state.tokens,
         mean_change=float(log_scores.mean()),
         max_change=float(log_scores.max()),
-        mean_shift=float(np.log1p(shift.mean())),
-        max_shift=float(np.log1p(shift.max())),
+        mean_shift=math.log1p(shift.mean()),
+        max_shift=math.log1p(shift.max()),
         edge_density=edge_density(glance.luma),
         entropy_bits=entropy_bits(glance.luma),
-        ego_shift_px=float(np.log1p(glance.shift.magnitude_px)),
+        ego_shift_px=math.log1p(glance.shift.magnitude_px),
         caption_confidence=caption_confidence,
-        frames_since_full=float(np.log1p(state.frames_since_full)),
-        shallow_fraction=float(state.shallow.mean()),
+        frames_since_full=math.log1p(state.frames_since_full),
+        shallow_fraction=np.count_nonzero(state.shallow) / state.tokens,
         context_debt=float(state.context_debt.mean()),
         drift=0.0 if state.full_features is None else scene_distance(state.full_features, state.features),
     )

@@ -80,7 +80,9 @@ class MlpRouter:
             x = weight @ x + bias
             if index + 1 < len(self.layers):
                 x = np.maximum(x, 0.0)
-        return np.append(1.0 / (1.0 + np.exp(-x)), 1.0)
+        chances = np.ones(len(x) + 1)
+        chances[:-1] = 1.0 / (1.0 + np.exp(-x))
+        return chances
 
     def branch_costs(self, active_fraction: float) -> np.ndarray:
         """Of each branch as a part of a whole encode, ``(4,)``."""

@@ -13,7 +13,7 @@ event_model.json (UTF-8)::
      "sttf": object | null,          # settings of the token gate; null: its defaults
      "created_by": str}
 
-The graph has one signature, ``encode``: patches f32 (A, 3 P P) and positions i32 (A,) of the active tokens in,
+The graph has one signature, ``encode``: patches f32 (A, C P P) and positions i32 (A,) of the active tokens in,
 logits f32 (1, classes) out. Attention runs against the cached K,V of all tokens.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_vlm.errors import BundleError
-from edge_vlm.events.surface import CHANNELS, SurfaceConfig
+from edge_vlm.events.surface import SurfaceConfig
 from edge_vlm.runtime.bundle import FileInfo, VisionInfo, check_file, read_json
 from edge_vlm.runtime.bundle_fields import read_fields
 
@@ -103,6 +103,7 @@ def check_numbers(path: Path, fields: _Fields) -> None:
     checks = (
         ("surface.grid", surface.grid > 0 and 0 < surface.size <= MAX_SURFACE_SIDE),
         ("surface.decay_events_per_pixel", surface.decay_events_per_pixel > 0),
+        ("surface.motion_memory_ms", 0 <= surface.motion_memory_ms <= 60_000),
         ("vision.tokens", vision.tokens == surface.tokens and vision.grid == surface.grid),
         ("window_ms", 0.1 <= fields.window_ms <= 60_000),
         ("memory_s", fields.memory_s > 0),
@@ -110,8 +111,3 @@ def check_numbers(path: Path, fields: _Fields) -> None:
     for name, holds in checks:
         if not holds:
             raise BundleError(f"{path}: {name} does not fit the other settings")
-
-
-def patch_values(surface: SurfaceConfig) -> int:
-    """Values of one patch."""
-    return CHANNELS * surface.patch_size**2

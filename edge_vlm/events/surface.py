@@ -4,6 +4,8 @@
 Ours, not the paper's. Each event marks its pixel and fades all that its patch held before, by the same factor
 whatever time has passed: a slow movement leaves the same picture as a fast one, and a patch without events is exactly
 what it was. So a token that is reused because its patch saw no events is the token that would be computed.
+
+Where the surface has channels of motion, each pixel keeps the direction in which its latest edge moved (`motion`).
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_vlm.errors import InputError
+from edge_vlm.events.motion import DIRECTIONS, MotionField
 from edge_vlm.observation import Events
 
-CHANNELS = 3  # events of rising light, of falling light, and how recent the last event of the pixel is
+RISING, FALLING, RECENCY = range(3)  # events of rising and of falling light; how recent the pixel's last event is
+LIGHT_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,18 @@ class SurfaceConfig:
     """``grid`` x ``grid`` patches of ``patch_size`` pixels; the sensor is squashed onto them.
 
     ``decay_events_per_pixel``: after so many events per sensor pixel of a patch, what it held has faded to 1/e.
+    ``motion_memory_ms``: events that far apart belong to one movement; 0 leaves the four channels of motion out.
     """
 
     grid: int
     patch_size: int
     decay_events_per_pixel: float
+    motion_memory_ms: float = 0.0
+
+    @property
+    def channels(self) -> int:
+        """Rising light, falling light, recency; movement to the right, left, down, up."""
+        return LIGHT_CHANNELS + (DIRECTIONS if self.motion_memory_ms else 0)
 
     @property
     def size(self) -> int:
@@ -45,15 +56,19 @@ class EventSurface:
     def __init__(self, config: SurfaceConfig) -> None:
         self.config = config
         self._pixels = config.patch_size**2
-        self._drawing = np.zeros((CHANNELS, config.tokens, self._pixels), np.float32)
+        self._drawing = np.zeros((config.channels, config.tokens, self._pixels), np.float32)
+        self._motion = MotionField(config.size, round(1000 * config.motion_memory_ms))
+        self._row_major = row_major(config)
+        self._patch_major = np.argsort(self._row_major)
         self._sensor: tuple[int, int] | None = None  # (width, height) that the tables below are for
 
     def reset(self) -> None:
         """Blank, as before the first event."""
         self._drawing.fill(0)
+        self._motion.reset()
 
     def add(self, events: Events) -> None:
-        """Draw events that lie on the sensor, in time order.
+        """Draw events that lie on the sensor, in time order. Motion is told once for all of them.
 
         Raises:
             InputError: the sensor has fewer pixels than the drawing, or another size than the events before.
@@ -70,18 +85,23 @@ class EventSurface:
         weight = np.exp(-newer / self._decay_events[token]).astype(np.float32)
         self._drawing *= np.exp(-count / self._decay_events).astype(np.float32)[:, None]
         share = weight / self._sensor_pixels[pixel]
-        rising, falling, recency = self._drawing.reshape(CHANNELS, -1)
+        channels = self._drawing.reshape(self.config.channels, -1)
+        rising, falling, recency = channels[:LIGHT_CHANNELS]
         rising += np.bincount(pixel, np.where(polarity, share, 0), rising.size).astype(np.float32)
         falling += np.bincount(pixel, np.where(polarity, 0, share), falling.size).astype(np.float32)
         recency[pixel] = weight  # of repeated pixels the last one stays
+        if self.config.motion_memory_ms:
+            moved, directions = self._motion.add(self._row_major[pixel], events.t_us[order], polarity)
+            moved = self._patch_major[moved]
+            channels[LIGHT_CHANNELS:, moved] = directions * recency[moved]
 
     def patches(self, positions: np.ndarray | None = None) -> np.ndarray:
-        """float32 (N, 3 P P), or (A, 3 P P) of the tokens ``positions``: values ``1 - exp(-events per pixel)`` and
-        the recency, all in 0..1 and zero where there was nothing; in channel, y, x order."""
+        """float32 (N, C P P), or (A, C P P) of the tokens ``positions``: values ``1 - exp(-events per pixel)``, the
+        recency and the motion, all in 0..1 and zero where there was nothing; in channel, y, x order."""
         drawing = self._drawing if positions is None else self._drawing[:, positions]
-        values = np.array(drawing.transpose(1, 0, 2), order="C")  # (A, 3, P P)
-        values[:, :2] = -np.expm1(-values[:, :2])
-        return values.reshape(len(values), CHANNELS * self._pixels)
+        values = np.array(drawing.transpose(1, 0, 2), order="C")  # (A, C, P P)
+        values[:, :RECENCY] = -np.expm1(-values[:, :RECENCY])
+        return values.reshape(len(values), self.config.channels * self._pixels)
 
     def _follow_sensor(self, width: int, height: int) -> None:
         if self._sensor == (width, height):
@@ -113,3 +133,9 @@ def pixel_table(width: int, height: int, config: SurfaceConfig) -> np.ndarray:
     patch = (row // config.patch_size)[:, None] * config.grid + column // config.patch_size
     inside = (row % config.patch_size)[:, None] * config.patch_size + column % config.patch_size
     return (patch * config.patch_size**2 + inside).reshape(-1)
+
+
+def row_major(config: SurfaceConfig) -> np.ndarray:
+    """Number of each pixel of the drawing counted row by row, in the order patch by patch, int64 (size * size,)."""
+    rows = np.arange(config.size**2).reshape(config.grid, config.patch_size, config.grid, config.patch_size)
+    return rows.transpose(0, 2, 1, 3).reshape(-1)

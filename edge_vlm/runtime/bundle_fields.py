@@ -7,7 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,10 @@ REMEDY = "copy the bundle again, or export it again with edge-vlm-compress expor
 
 
 def read_fields(kind: type[T], value: Any, path: Path, prefix: str = "") -> T:
-    """``value`` as an instance of the dataclass ``kind``. Unknown keys are ignored: later versions may add some.
+    """``value`` as an instance of the dataclass ``kind``.
+
+    Unknown keys are ignored: later versions may add some. A field with a default may be missing: earlier versions did
+    not write it.
 
     Raises BundleError naming the file and the field.
     """
@@ -28,6 +31,8 @@ def read_fields(kind: type[T], value: Any, path: Path, prefix: str = "") -> T:
     arguments = {}
     for field in fields(kind):  # type: ignore[arg-type]
         name = prefix + field.name
+        if field.name not in value and field.default is not MISSING:
+            continue
         if field.name not in value:
             raise BundleError(f"{path}: {name} is missing", REMEDY)
         arguments[field.name] = read_value(hints[field.name], value[field.name], path, name)

@@ -28,31 +28,47 @@ def squash(image_rgb: np.ndarray, size: int) -> np.ndarray:
 def squash_patches(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray) -> np.ndarray:
     """As `squash`, but only the patches of these token indices are to be relied on; the rest may be black.
 
-    Averages areas of the smallest rectangle around them that begins and ends between two pixels of the camera, so that
-    the pixels are those of `squash`. Raises InputError.
+    Averages areas of rectangles around them that begin and end between two pixels of the camera, so that the pixels are
+    those of `squash`. Raises InputError.
     """
     check_image(image_rgb)
     (height, width), size = image_rgb.shape[:2], info.size
     if len(positions) == 0 or height <= size or width <= size:
         return squash(image_rgb, size)
-    rows, columns = np.divmod(positions, size // info.patch_size)
-    top, bottom = _whole_pixels(rows, info, height)
-    left, right = _whole_pixels(columns, info, width)
-    crop = image_rgb[top * height // size : bottom * height // size, left * width // size : right * width // size]
+    wanted = np.zeros((size // info.patch_size, size // info.patch_size), bool)
+    wanted.reshape(-1)[positions] = True
     squashed = np.zeros((size, size, 3), np.uint8)
-    squashed[top:bottom, left:right] = cv2.resize(
-        np.ascontiguousarray(crop), (right - left, bottom - top), interpolation=cv2.INTER_AREA
-    )
+    for rows in _spans(wanted.any(axis=1)):
+        top, bottom = _whole_pixels(rows, info, height)
+        for columns in _spans(wanted[slice(*rows)].any(axis=0)):
+            left, right = _whole_pixels(columns, info, width)
+            crop = image_rgb[
+                top * height // size : bottom * height // size, left * width // size : right * width // size
+            ]
+            squashed[top:bottom, left:right] = cv2.resize(
+                crop, (right - left, bottom - top), interpolation=cv2.INTER_AREA
+            )
     return squashed
 
 
-def _whole_pixels(indices: np.ndarray, info: ImageInfo, length: int) -> tuple[int, int]:
+def _spans(wanted: np.ndarray) -> list[tuple[int, int]]:
+    """(begin, end) of each run of true values; one that is false for once does not end a run: the rectangles on both
+    sides of it would nearly touch."""
+    found = np.flatnonzero(wanted).tolist()
+    spans = [(found[0], found[0] + 1)]
+    for index in found[1:]:
+        if index <= spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], index + 1)
+        else:
+            spans.append((index, index + 1))
+    return spans
+
+
+def _whole_pixels(span: tuple[int, int], info: ImageInfo, length: int) -> tuple[int, int]:
     """Begin and end, in squashed pixels, of the patches along one side of ``length`` camera pixels, widened to where
     squashed and camera pixels begin together."""
     step = info.size // gcd(info.size, length)
-    begin = int(indices.min()) * info.patch_size // step * step
-    end = -(-(int(indices.max()) + 1) * info.patch_size // step) * step
-    return begin, end
+    return span[0] * info.patch_size // step * step, -(-span[1] * info.patch_size // step) * step
 
 
 def patchify(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray | None = None) -> np.ndarray:
@@ -62,13 +78,9 @@ def patchify(image_rgb: np.ndarray, info: ImageInfo, positions: np.ndarray | Non
     """
     size, patch = info.size, info.patch_size
     grid = size // patch
-    planes = np.stack(cv2.split(image_rgb)).reshape(3, grid, patch, grid, patch)  # (channel, row, y, column, x)
-    pixels = planes.transpose(1, 3, 0, 2, 4)  # (row, column, channel, y, x)
-    if positions is None:
-        values = pixels.astype(np.float32, order="C")
-    else:
-        values = pixels[np.divmod(positions, grid)].astype(np.float32)
-    values = values.reshape(-1, 3, patch * patch)
+    rows, columns = np.divmod(np.arange(grid * grid) if positions is None else positions, grid)
+    pixels = image_rgb.reshape(grid, patch, grid, patch, 3)[rows, :, columns]  # (A, y, x, channel)
+    values = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C").reshape(-1, 3, patch * patch)
     mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
     values *= (1 / (255 * std))[:, None]  # (x / 255 - mean) / std in two passes
     values -= (mean / std)[:, None]

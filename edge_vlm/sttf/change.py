@@ -27,6 +27,7 @@ _EVENT_NOISE_SIGMAS = 8.0
 _EVENT_NOISE_TOLERANCE = 0.25  # noise differs from patch to patch
 _QUARTILE_TO_MEAN_SIGMAS = 0.67  # of a Poisson count
 _EVENT_RATE_MEMORY_S = 2.0
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def describe(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -60,7 +61,7 @@ def _halved(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def cell_image(descriptors: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """The small luma image ``(4 rows, 4 cols)`` that the descriptors hold, for features and ego-motion."""
     rows, cols = grid
-    luma = descriptors @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = descriptors.reshape(-1, 3) @ _LUMA
     return np.ascontiguousarray(luma.reshape(rows, cols, CELLS, CELLS).transpose(0, 2, 1, 3)).reshape(
         rows * CELLS, cols * CELLS
     )

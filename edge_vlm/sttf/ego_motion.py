@@ -38,10 +38,15 @@ def global_shift(before: np.ndarray, now: np.ndarray, pixels_per_cell: float) ->
     ``pixels_per_cell``: pixels of the encoder's input per pixel of the small images. No shift is told of images
     without contrast.
     """
-    if min(float(before.std()), float(now.std())) < _MIN_CONTRAST_LEVELS:
+    if min(_contrast(before), _contrast(now)) < _MIN_CONTRAST_LEVELS:
         return GlobalShift()
     (dx, dy), response = cv2.phaseCorrelate(before, now, _window(now.shape))
     return GlobalShift(dx * pixels_per_cell, dy * pixels_per_cell, float(response))
+
+
+def _contrast(image: np.ndarray) -> float:
+    """Standard deviation."""
+    return float(cv2.meanStdDev(image)[1][0, 0])
 
 
 @cache

@@ -17,10 +17,16 @@ def scene_distance(before: np.ndarray, now: np.ndarray) -> float:
     The mean over the two image tokens that moved most, each relative to the typical norm: one small object that
     appears moves one or two tokens of 49, and a mean over all of them would not see it.
     """
-    scale = float(np.median(np.linalg.norm(before, axis=1)))
-    moved = np.linalg.norm(now - before, axis=1) / max(scale, 1e-12)
+    middle = len(before) // 2
+    scale = float(np.partition(_norms(before), middle)[middle])
+    moved = _norms(now - before)
     top = min(_TOP_TOKENS, len(moved))
-    return float(np.partition(moved, len(moved) - top)[-top:].mean())
+    return float(np.partition(moved, len(moved) - top)[-top:].mean()) / max(scale, 1e-12)
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Length of each row; many times quicker than numpy.linalg.norm on so few."""
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,12 @@ class ContextDebt:
 
     def worst(self, context_debt: np.ndarray, count: int) -> np.ndarray:
         """Of those, the ``count`` with the largest debt."""
+        overdue = self.overdue(context_debt)
+        if np.count_nonzero(overdue) <= count:
+            return overdue
         chosen = np.zeros(context_debt.shape, bool)
         chosen[np.argsort(-context_debt, kind="stable")[:count]] = True
-        return chosen & self.overdue(context_debt)
+        return chosen & overdue
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,10 @@ class Gate:
         return GateDecision(active, changed, wanted & ~active, False, True, reason)
 
     def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
+        if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
+            return np.zeros(state.tokens, bool)
+        if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
+            return np.zeros(state.tokens, bool)
         batch = max(1, round(self.config.age_batch_fraction * state.tokens))
         return AgeLimit(self.config.max_age_s, batch).expired(state.age_s(stamp_ns), encoding_anyway)
 

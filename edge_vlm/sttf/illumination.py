@@ -18,6 +18,7 @@ _FIT_ROUNDS = 3
 _MIN_INLIERS = 0.5
 _STEADY_OFFSET_LEVELS = 0.25  # far under the smallest change that the gate sees
 _STEADY_GAIN = 0.004  # half a level at the ends of the range
+_FRAMES_WITHOUT_FIT = 8
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class LightTracker:
     expected: np.ndarray | None = None  # the anchor as it looked under the light of the last frame
     previous: np.ndarray | None = None
     light: Light = field(default_factory=Light)
+    frames_without_fit: int = 0
 
     def reset(self) -> None:
         self.anchor = self.expected = self.previous = None
@@ -121,12 +123,24 @@ class LightTracker:
         if self.anchor is None or self.anchor.shape != levels.shape:
             self.reset()
             self.anchor = self.expected = levels
-        elif not is_steady(levels - self.expected, levels, noise_levels):
+        elif is_steady(levels - self.expected, levels, noise_levels):
+            self.frames_without_fit = 0
+        elif self._steady_since_previous(levels, noise_levels):
+            self.frames_without_fit += 1
+        else:
             self._fit(levels, noise_levels)
         self.previous = levels
         return self.light
 
+    def _steady_since_previous(self, levels: np.ndarray, noise_levels: float) -> bool:
+        """Whether the light of the frame before will do: something has moved since the anchor, nothing does now.
+
+        Not for ever: a light that fades too slowly to be seen from frame to frame is found against the anchor.
+        """
+        return self.frames_without_fit < _FRAMES_WITHOUT_FIT and is_steady(levels - self.previous, levels, noise_levels)
+
     def _fit(self, levels: np.ndarray, noise_levels: float) -> None:
+        self.frames_without_fit = 0
         change, agreement = fit_light(self.anchor, levels, noise_levels)
         if agreement < _MIN_INLIERS:
             self.anchor, self.anchor_light = self.previous, self.light

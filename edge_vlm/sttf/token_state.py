@@ -120,10 +120,11 @@ class TokenState:
 
         What the others attended to changes when a changed token is computed, not before.
         """
-        renewed = np.count_nonzero(changed & computed) / changed.size
-        self.context_debt = np.where(computed, 0.0, self.context_debt + renewed).astype(np.float32)
+        if computed.any():
+            renewed = np.count_nonzero(changed & computed) / changed.size
+            self.context_debt = np.where(computed, np.float32(0), self.context_debt + np.float32(renewed))
         self.was_active = changed
-        self.due_frames = np.where(due, self.due_frames + 1, 0).astype(np.int32)
+        self.due_frames = (self.due_frames + np.int32(1)) * due
         self.quiet_frames = 0 if changed.any() else self.quiet_frames + 1
         self.frames_since_full += 1
         self.stamp_ns = stamp_ns

@@ -123,7 +123,7 @@ def measure(task, folder: Path, args: argparse.Namespace, console) -> None:
     from offline_compress.evaluate.confusion_picture import draw_confusion
     from offline_compress.evaluate.event_accuracy import event_accuracy
 
-    clips = [clip for clip in task.clips(args.data) if clip.is_test]
+    clips = list(task.test_clips(args.data))
     if not clips:
         console.print("no test clips: not measured")
         return

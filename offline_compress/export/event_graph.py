@@ -16,7 +16,7 @@ CLASSIFIER = "classifier"  # name of the head's Linear
 
 
 def add_event_signature(model: ModelBuilder, weights: ModelWeights, shape: VisionShape) -> None:
-    """Add ``encode``: patches f32 (A, 3 P P), positions i32 (A,) -> logits f32 (1, classes)."""
+    """Add ``encode``: patches f32 (A, C P P), positions i32 (A,) -> logits f32 (1, classes)."""
     template = EventTemplate(weights, shape, shape.layers, CacheFormat.FLOAT32)
     graph = model.graph("encode")
     patches = graph.input("patches", (DYNAMIC, shape.patch_values), np.float32)

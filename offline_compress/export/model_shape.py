@@ -23,6 +23,7 @@ class VisionShape:
     patch_size: int
     epsilon: float
     scale_factor: int
+    channels: int = 3
 
     @property
     def grid(self) -> int:
@@ -42,7 +43,7 @@ class VisionShape:
 
     @property
     def patch_values(self) -> int:
-        return 3 * self.patch_size**2
+        return self.channels * self.patch_size**2
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ class TokenCaches:
 
 
 class EventVit(nn.Module):
-    """Patches of active tokens (B, A, 3 P P) -> logits (B, classes)."""
+    """Patches of active tokens (B, A, C P P) -> logits (B, classes)."""
 
     def __init__(self, shape: VisionShape, classes: int) -> None:
         super().__init__()
         config = SmolVLMVisionConfig(
             hidden_size=shape.hidden_size, intermediate_size=shape.intermediate_size,
             num_hidden_layers=shape.layers, num_attention_heads=shape.heads, image_size=shape.image_size,
-            patch_size=shape.patch_size, layer_norm_eps=shape.epsilon,
+            patch_size=shape.patch_size, num_channels=shape.channels, layer_norm_eps=shape.epsilon,
         )  # fmt: skip
         self.shape = shape
         self.vision = SmolVLMVisionTransformer(config)

@@ -4,15 +4,19 @@ the tokens to compute, chosen as the gate chooses them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
-from edge_vlm.events.surface import CHANNELS, SurfaceConfig
+from edge_vlm.events.surface import SurfaceConfig
 from offline_compress.models.event_vit import put, take
 from offline_compress.train.event_frames import LEVELS, EventFrames
 
+# Channels of a surface (rising, falling, recency, right, left, down, up) where polarities, or left and right, change
+# places. Small turns of the picture leave the direction of motion as it is.
+SWAPPED, LEFT_RIGHT = (1, 0, 2, 3, 4, 5, 6), (0, 1, 2, 4, 3, 5, 6)
 _CHOICE_NOISE = 1.0  # of the logarithm of how much a token changed, when those to compute are chosen
 
 
@@ -49,7 +53,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class EventBatch:
-    """``patches`` float32 (B, T, N, 3 P P), ``labels`` (B,), ``active`` T times int64 (B, A_t), or None for all."""
+    """``patches`` float32 (B, T, N, C P P), ``labels`` (B,), ``active`` T times int64 (B, A_t), or None for all."""
 
     patches: torch.Tensor
     labels: torch.Tensor
@@ -72,7 +76,7 @@ class EventBatches:
         clips = torch.randint(len(self.data), (self.size,), generator=random).numpy()
         kept, times = self.data.frames.shape[1], self.schedule.steps
         moments = torch.rand((self.size, kept), generator=random).argsort(1)[:, :times].sort(1).values.numpy()
-        drawn = self.data.frames[clips[:, None], moments]  # (B, T, N, 3 P P)
+        drawn = self.data.frames[clips[:, None], moments]  # (B, T, N, C P P)
         pictures = self.pictures(torch.from_numpy(drawn).float() / LEVELS)
         pictures, labels = self.mirror(pictures, torch.from_numpy(self.data.labels[clips]), random)
         patches = self.patches(self.warp(pictures, random))
@@ -99,16 +103,22 @@ class EventBatches:
         if self.augmentation.mirrored:
             other = torch.tensor(self.augmentation.mirrored)[labels]
             chosen = (torch.rand(self.size, generator=random) < 0.5) & (other >= 0)
-            pictures = torch.where(chosen[:, None, None, None], pictures.flip(-1), pictures)
+            turned = self.reordered(pictures.flip(-1), LEFT_RIGHT)
+            pictures = torch.where(chosen[:, None, None, None], turned, pictures)
             labels = torch.where(chosen, other, labels)
         if self.augmentation.swap_polarity:
             chosen = torch.rand(self.size, generator=random) < 0.5
-            swapped = pictures.unflatten(1, (-1, CHANNELS))[:, :, [1, 0, 2]].flatten(1, 2)
+            swapped = self.reordered(pictures, SWAPPED)
             pictures = torch.where(chosen[:, None, None, None], swapped, pictures)
         return pictures, labels
 
+    def reordered(self, pictures: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+        """The channels of each frame in another order, as far as there are so many."""
+        channels = self.surface.channels
+        return pictures.unflatten(1, (-1, channels))[:, :, list(order[:channels])].flatten(1, 2)
+
     def warp(self, pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """One affine and elastic distortion per clip, (B, 3 T, S, S) -> the same."""
+        """One affine and elastic distortion per clip, (B, C T, S, S) -> the same."""
         bounds, count = self.augmentation, len(pictures)
 
         def uniform(bound: float, *shape: int) -> torch.Tensor:
@@ -128,13 +138,13 @@ class EventBatches:
         return (warped * uniform(bounds.log_gain, 1, 1, 1).exp()).clamp(0, 1)
 
     def pictures(self, patches: torch.Tensor) -> torch.Tensor:
-        """(B, T, N, 3 P P) -> (B, 3 T, S, S)."""
-        grid, side = self.surface.grid, self.surface.patch_size
-        parts = patches.view(*patches.shape[:2], grid, grid, CHANNELS, side, side).permute(0, 1, 4, 2, 5, 3, 6)
+        """(B, T, N, C P P) -> (B, C T, S, S)."""
+        grid, side, channels = self.surface.grid, self.surface.patch_size, self.surface.channels
+        parts = patches.view(*patches.shape[:2], grid, grid, channels, side, side).permute(0, 1, 4, 2, 5, 3, 6)
         return parts.reshape(len(patches), -1, self.surface.size, self.surface.size)
 
     def patches(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 3 T, S, S) -> (B, T, N, 3 P P)."""
-        grid, side = self.surface.grid, self.surface.patch_size
-        parts = pictures.view(len(pictures), -1, CHANNELS, grid, side, grid, side).permute(0, 1, 3, 5, 2, 4, 6)
-        return parts.reshape(len(pictures), -1, self.surface.tokens, CHANNELS * side**2)
+        """(B, C T, S, S) -> (B, T, N, C P P)."""
+        grid, side, channels = self.surface.grid, self.surface.patch_size, self.surface.channels
+        parts = pictures.view(len(pictures), -1, channels, grid, side, grid, side).permute(0, 1, 3, 5, 2, 4, 6)
+        return parts.reshape(len(pictures), -1, self.surface.tokens, channels * side**2)

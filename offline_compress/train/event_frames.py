@@ -32,7 +32,7 @@ class FrameRule:
 
 @dataclass(frozen=True)
 class EventFrames:
-    """``frames`` uint8 (clips, frames, N, 3 P P), in the order of time; ``labels`` (clips,)."""
+    """``frames`` uint8 (clips, frames, N, C P P), in the order of time; ``labels`` (clips,)."""
 
     frames: np.ndarray
     labels: np.ndarray
@@ -79,7 +79,7 @@ def _read(path: Path, made_from: str) -> EventFrames | None:
 
 
 def draw_frames(clip: EventClip, rule: FrameRule) -> np.ndarray:
-    """uint8 (frames, N, 3 P P)."""
+    """uint8 (frames, N, C P P)."""
     events, window_us = clip.events, round(rule.window_ms * 1000)
     surface, start_us = EventSurface(rule.surface), int(clip.events.t_us[0])
     steps = (int(events.t_us[-1]) - start_us) // window_us + 1

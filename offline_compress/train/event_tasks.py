@@ -13,7 +13,7 @@ from edge_vlm.sources.event_clip import EventClip
 from edge_vlm.sources.nmnist import DIGITS, read_nmnist
 from edge_vlm.sttf import SttfConfig
 from offline_compress.export.model_shape import VisionShape
-from offline_compress.models.gestures import MIRRORED, read_rendered_gestures
+from offline_compress.models.gestures import MIRRORED, read_rendered_gestures, read_test_gestures
 from offline_compress.train.event_batches import Augmentation, Schedule
 from offline_compress.train.event_frames import FrameRule
 from offline_compress.train.event_training import EventTrainingConfig
@@ -23,7 +23,8 @@ from offline_compress.train.event_training import EventTrainingConfig
 class EventTask:
     """``clips(path)`` gives the recordings of the data set at ``path``, None where ``needs_path`` is False.
 
-    ``window_ms``, ``memory_s``, ``sttf``: see `edge_vlm.events.model`.
+    ``window_ms``, ``memory_s``, ``sttf``: see `edge_vlm.events.model`. ``test_clips_alone``: where clips are rendered,
+    those to test on, without rendering the others first.
     """
 
     name: str
@@ -39,6 +40,13 @@ class EventTask:
     augmentation: Augmentation
     schedule: Schedule
     training: EventTrainingConfig
+    test_clips_alone: Callable[[], Iterator[EventClip]] | None = None
+
+    def test_clips(self, path: Path | None) -> Iterator[EventClip]:
+        """Those recordings that are not trained on."""
+        if self.test_clips_alone is not None:
+            return self.test_clips_alone()
+        return (clip for clip in self.clips(path) if clip.is_test)
 
 
 def event_gate(budget_tokens: int) -> SttfConfig:
@@ -60,7 +68,7 @@ def event_gate(budget_tokens: int) -> SttfConfig:
 def encoder_shape(width: int, layers: int, surface: SurfaceConfig) -> VisionShape:
     return VisionShape(
         hidden_size=width, layers=layers, heads=width // 32, intermediate_size=3 * width, image_size=surface.size,
-        patch_size=surface.patch_size, epsilon=1e-6, scale_factor=1,
+        patch_size=surface.patch_size, epsilon=1e-6, scale_factor=1, channels=surface.channels,
     )  # fmt: skip
 
 
@@ -85,13 +93,12 @@ def nmnist_task() -> EventTask:
     )
 
 
-def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]], needs_path: bool) -> EventTask:
-    surface = SurfaceConfig(grid=14, patch_size=4, decay_events_per_pixel=2.0)
+def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]], **more) -> EventTask:
+    surface = SurfaceConfig(grid=14, patch_size=4, decay_events_per_pixel=2.0, motion_memory_ms=100.0)
     return EventTask(
         name=name,
         classes=GESTURES,
         clips=clips,
-        needs_path=needs_path,
         shape=encoder_shape(64, 3, surface),
         surface=surface,
         window_ms=50.0,
@@ -103,7 +110,8 @@ def gesture_task(name: str, clips: Callable[[Path | None], Iterator[EventClip]],
             mirrored=MIRRORED, swap_polarity=True,
         ),
         schedule=Schedule(steps=3, fewest=0.06, most=0.3, dense=0.1),
-        training=EventTrainingConfig(steps=1500, batch=32),
+        training=EventTrainingConfig(steps=1200, batch=32),
+        **more,
     )  # fmt: skip
 
 
@@ -111,7 +119,7 @@ def event_tasks() -> dict[str, EventTask]:
     """By name."""
     tasks = (
         nmnist_task(),
-        gesture_task("gestures", read_rendered_gestures, needs_path=False),
+        gesture_task("gestures", read_rendered_gestures, needs_path=False, test_clips_alone=read_test_gestures),
         gesture_task("dvs128", read_gestures, needs_path=True),
     )
     return {task.name: task for task in tasks}

@@ -92,7 +92,8 @@ def test_switches_count_where_the_scene_rests():
 
 def test_overhead_is_change_and_route_against_a_dense_encode():
     _, run = clip_of(["still"], ["reuse"])
-    assert rendered_rows.overhead(run, run) == pytest.approx(0.05)
+    assert rendered_rows.overhead(run, run, "change", "route") == pytest.approx(0.05)
+    assert rendered_rows.overhead(run, run, "route") == pytest.approx(0.025)
 
 
 def test_a_budget_is_held_against_the_frames_that_use_it_up():

@@ -12,7 +12,7 @@ from edge_vlm.errors import InputError
 from edge_vlm.observation import EventWindow
 from edge_vlm.sttf import SttfConfig, TokenState
 from edge_vlm.sttf.change import EventChange, combine, describe
-from edge_vlm.sttf.illumination import Light, fit_light, is_steady
+from edge_vlm.sttf.illumination import Light, LightTracker, fit_light, is_steady
 from edge_vlm.sttf.scene_watch import SceneWatch
 
 CONFIG = SttfConfig()
@@ -255,6 +255,19 @@ def _timed(call):
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.4])
+def test_a_light_that_fades_slowly_is_followed_though_part_of_the_picture_is_another(moved):
+    rng = np.random.default_rng(1)
+    tracker, noise = LightTracker(), 0.4
+    first = rng.uniform(60, 200, (3, 348)).astype(np.float32)
+    tracker.update(first, 1.0)
+    scene = np.where(np.arange(348) < moved * 348, rng.uniform(60, 200, (3, 348)), first).astype(np.float32)
+    for frame in range(1, 121):
+        fade = 0.05 * frame  # grey levels, far too little to be seen from frame to frame
+        light = tracker.update(scene - fade + rng.normal(0, noise, scene.shape).astype(np.float32), 1.0)
+        assert np.abs(light.offset + fade).max() < 1.0
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.4), (1.01, 0.0), (0.985, 0.0), (1.0, -3.0)])

@@ -17,7 +17,7 @@ from edge_vlm.sources.event_clip import EventClip, clip_between
 from offline_compress.evaluate.event_accuracy import event_accuracy
 from offline_compress.export.errors import ExportError
 from offline_compress.export.event_model_writer import EventModelDescription, event_weights, export_event_model
-from offline_compress.train.event_frames import FrameRule, cached_frames, draw_frames
+from offline_compress.train.event_frames import EventFrames, FrameRule, cached_frames, draw_frames
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -109,6 +109,21 @@ def test_a_mirrored_picture_has_the_mirrored_class(tmp_path):
         assert int(label) == ((1, 0, -1)[true] if mirrored else true)
         flipped += mirrored
     assert 0 < flipped < 32
+
+
+def test_a_mirrored_movement_goes_the_other_way_and_polarity_says_nothing_of_it():
+    moving = replace(SURFACE, motion_memory_ms=100.0)
+    frames = np.zeros((1, 1, moving.tokens, moving.channels, SURFACE.patch_size**2), np.uint8)
+    frames[..., 0, :], frames[..., 3, :] = 100, 200  # rising light that moves to the right
+    data = EventFrames(frames.reshape(1, 1, moving.tokens, -1), np.array([0]))
+    varied = Augmentation(mirrored=(1, 0, 2), swap_polarity=True)
+    batch = EventBatches(data, moving, varied, Schedule(1, 1.0, 1.0, 0.0), size=64).batch(0)
+    means = batch.patches.unflatten(3, (moving.channels, -1)).mean((1, 2, 4)) * 255  # (B, channels)
+    seen = {(int(label), *row) for label, row in zip(batch.labels, means.round().int().tolist(), strict=True)}
+    right, left = (200, 0, 0, 0), (0, 200, 0, 0)
+    assert seen == {
+        (label, *light, 0, *motion) for label, motion in ((0, right), (1, left)) for light in ((100, 0), (0, 100))
+    }
 
 
 def trainer(tmp_path, steps: int = 4) -> EventTrainer:

@@ -6,7 +6,7 @@ Every clip follows from its subject's and its class's numbers alone. Training an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,9 @@ from offline_compress.models.gestures.movements import FREQUENCY_HZ, Manner, pos
 
 SIDE = 128
 DURATION_S, FRAMES_PER_S = 2.0, 100
-TRAIN_SUBJECTS = range(48)
+TRAIN_SUBJECTS = range(96)
+# Six kinds of movement share the class "other gestures": these subjects make nothing else.
+TRAIN_SUBJECTS_OF_OTHERS = range(96, 240)
 TEST_SUBJECTS = range(1000, 1020)
 # The class of a gesture's mirror image; a mirrored guitar is played by no one else's hands.
 MIRRORED = (0, 2, 1, 6, 5, 4, 3, 7, 8, -1, 10)
@@ -28,8 +30,10 @@ _LABEL_STREAM = 1  # random streams of a subject: its looks, then one for each o
 
 
 def read_rendered_gestures(path: Path | None = None) -> Iterator[EventClip]:
-    """One clip of each class from every subject, training subjects first. ``path`` is not used: nothing is read."""
+    """One clip of each class from every subject, training subjects first; and more training clips of the class that
+    varies most. ``path`` is not used: nothing is read."""
     yield from _clips(TRAIN_SUBJECTS, is_test=False)
+    yield from _clips(TRAIN_SUBJECTS_OF_OTHERS, is_test=False, names=GESTURES[-1:])
     yield from read_test_gestures()
 
 
@@ -37,9 +41,10 @@ def read_test_gestures() -> Iterator[EventClip]:
     yield from _clips(TEST_SUBJECTS, is_test=True)
 
 
-def _clips(subjects: range, is_test: bool) -> Iterator[EventClip]:
+def _clips(subjects: range, is_test: bool, names: Sequence[str] = GESTURES) -> Iterator[EventClip]:
     for subject in subjects:
-        for label, name in enumerate(GESTURES):
+        for name in names:
+            label = GESTURES.index(name)
             yield EventClip(f"subject{subject}/{name}", gesture_clip(subject, label), label, is_test)
 
 
