@@ -128,7 +128,7 @@ def rows_of(isa: str, case: Case, found: dict) -> list[Row]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-ops", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=41, help="of each case; medians are shown (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=41, help="of each case; lower quartiles are shown (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/ops.json"), help="default: %(default)s")
     args = parser.parse_args()
     console, rows, wanted = open_console(), [], list(cases())
