@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linear kernels beside the machine's limits: memory read in a stream, and integer products in registers.
+"""The linear kernels beside the machine's limits (a stream from memory, integer products in registers) and peers.
 
 ``python -m bench.ops``, or `make bench-ops`. One thread. ops.cc measures limits and kernel in turns within one process;
-the limit of memory is the fastest of several ways to read it.
+the limit of memory is the fastest of several ways to read it. Peers: peer_rows.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peer_rows import measure_peers
 from bench.picture import draw_rows
 from bench.rows import Row, rows_table, write_rows
 from custom_ops import build
@@ -128,7 +129,12 @@ def rows_of(isa: str, case: Case, found: dict) -> list[Row]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-ops", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=41, help="of each case; lower quartiles are shown (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=41, help="of each case; lower quartiles are shown (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--peer-rounds", type=int, default=7, help="in which all are asked; 0: no peers (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/bench/ops.json"), help="default: %(default)s")
     args = parser.parse_args()
     console, rows, wanted = open_console(), [], list(cases())
@@ -140,8 +146,12 @@ def main() -> int:
                 for number, (isa, case) in enumerate((isa, case) for isa in isas for case in wanted):
                     rows += rows_of(isa, case, measure(program, isa, case, args.rounds))
                     progress(number + 1)
+        limits = list(rows)
+        if args.peer_rounds:
+            with counted("rounds of peers", args.peer_rounds, console) as progress:
+                rows += measure_peers(args.peer_rounds, progress)
         write_rows(args.out, rows)
-        draw_rows(args.out.with_suffix(".png"), "Linear kernels, one thread: shares of the machine's limits", rows)
+        draw_rows(args.out.with_suffix(".png"), "Linear kernels, one thread: shares of the machine's limits", limits)
     except EdgeVlmError as error:
         print(error, file=sys.stderr)
         return 1
