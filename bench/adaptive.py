@@ -36,7 +36,7 @@ from offline_compress.train.progress import counted, open_console
 
 CURVE_PICTURE, TIMELINE_PICTURE = "adaptive_curve.png", "adaptive_timeline.png"
 TIMELINE_CLIP = 1
-PARTS = ("rendered", "videos", "events")
+PARTS = ("rendered", "curve", "videos", "events")
 
 
 def main() -> int:
@@ -69,6 +69,8 @@ def measured_rows(bundle: Bundle, args: argparse.Namespace, console: Console) ->
     rows = []
     if "rendered" in args.parts:
         rows += rendered_rows(bundle, args.clips, args.out.parent, console)
+    if "curve" in args.parts:
+        rows += curve_part(bundle, max(1, args.clips // 2), args.out.parent, console)
     if "videos" in args.parts:
         rows += real_rows(bundle, args.videos, args.frames, console)
     if "events" in args.parts:
@@ -78,21 +80,28 @@ def measured_rows(bundle: Bundle, args: argparse.Namespace, console: Console) ->
 
 
 def rendered_rows(bundle: Bundle, clips: int, pictures: Path, console: Console) -> list[Row]:
-    """Prints the table of the variants and draws the pictures."""
+    """Prints the table of the variants and draws one clip's timeline."""
     with console.status("rendered clips of held-out scenes"):
         sequences = mixed_sequences(clips)
         mixed = measure(bundle, sequences, all_variants())
         configs = {name: config for name, config in all_variants().items() if name in ("both", DENSE)}
         low_motion = measure(bundle, low_motion_sequences(max(1, clips // 2)), configs)
     figures = variant_figures(mixed)
-    with counted("accuracy against tokens", 2 * len(FEWER_TOKENS), console) as progress:
-        points = accuracy_curve(bundle, sequences[: max(1, clips // 2)], progress)
     shown = min(TIMELINE_CLIP, clips - 1)
-    draw_curve(points, pictures / CURVE_PICTURE)
     draw_timeline(sequences[shown], mixed.runs["both"][shown], mixed.runs[DENSE][shown], pictures / TIMELINE_PICTURE)
     rows = variant_rows(figures) + router_rows(mixed, low_motion, figures)
     console.print(variant_table(figures))
-    return rows + skipping_rows(mixed) + curve_rows(points)
+    return rows + skipping_rows(mixed)
+
+
+def curve_part(bundle: Bundle, clips: int, pictures: Path, console: Console) -> list[Row]:
+    """Draws the curve."""
+    with console.status("rendered clips of held-out scenes"):
+        sequences = mixed_sequences(clips)
+    with counted("accuracy against tokens", 2 * len(FEWER_TOKENS), console) as progress:
+        points = accuracy_curve(bundle, sequences, progress)
+    draw_curve(points, pictures / CURVE_PICTURE)
+    return curve_rows(points)
 
 
 def real_rows(bundle: Bundle, folder: Path, frames: int, console: Console) -> list[Row]:
