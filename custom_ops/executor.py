@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_ops import reference, spec
+from custom_ops.builtin_linear import BuiltinLinears
 from custom_ops.errors import OperatorError
 from custom_ops.litert import load_schema
 from custom_ops.packing import Groups, PackedWeights, group_count, unpack, unpack_groups
@@ -53,9 +54,10 @@ class Signature:
 
 
 class Caches:
-    """The attention and token caches of one interpreter, by id."""
+    """The attention and token caches of one interpreter, by id, and LiteRT's own matrices where it uses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, builtins: BuiltinLinears | None = None) -> None:
+        self.builtins = builtins
         self.attention: dict[int, reference.AttentionCache] = {}
         self.tokens: dict[int, reference.TokenCache] = {}
 
@@ -67,11 +69,15 @@ class Caches:
 
 
 class NumpyInterpreter:
-    """A model in NumPy. Raises OperatorError for a file that is not ours or an operator that it does not know."""
+    """A model in NumPy. Raises OperatorError for a file that is not ours or an operator that it does not know.
 
-    def __init__(self, model_path: Path | str, caches: Caches | None = None) -> None:
+    ``builtin_linear``: matrices are multiplied by LiteRT's own FULLY_CONNECTED where that holds their format, which is
+    faster; results then differ by the rounding of activations (builtin_linear.py).
+    """
+
+    def __init__(self, model_path: Path | str, caches: Caches | None = None, builtin_linear: bool = False) -> None:
         self.path = Path(model_path)
-        self.caches = caches or Caches()
+        self.caches = caches or Caches(BuiltinLinears() if builtin_linear else None)
         data, model = read_model(self.path)
         codes = [(code.builtinCode, text(code.customCode)) for code in model.operatorCodes]
         self.subgraphs = [load_subgraph(graph, codes, model.buffers, data, self.caches) for graph in model.subgraphs]
@@ -178,13 +184,16 @@ def codes_of(weights: np.ndarray, weight_format: int, out_features: int, in_feat
 def make_linear(a: spec.Linear, weights: np.ndarray, caches: Caches):
     codes = codes_of(weights, a.weight_format, a.out_features, a.in_features)
 
-    def run(x, _weights, scale, *rest):
+    def run(x, packed, scale, *rest):
         rest = list(rest)
         if a.norm_kind:
             norm_bias = rest.pop() if a.norm_kind == NormKind.LAYER else None
             x = reference.norm(x, rest.pop(), norm_bias, a.norm_kind, a.norm_epsilon)
         residual = rest.pop() if a.has_residual else None
         bias = rest.pop() if a.has_bias else None
+        builtin = caches.builtins and caches.builtins.of(a, packed, codes, scale)
+        if builtin:
+            return reference.finish_linear(builtin(x), bias, residual, a.activation)
         groups = groups_of(a, *rest) if a.group_size else None
         return reference.linear(x, codes, scale, bias, residual, a.activation, groups)
 

@@ -56,7 +56,11 @@ def linear(
     products = (
         accumulate(codes, weights).astype(np.float32) if groups is None else accumulate_groups(codes, weights, groups)
     )
-    y = products * (row_scale[:, None] * scale[None, :])
+    return finish_linear(products * (row_scale[:, None] * scale[None, :]), bias, residual, activation)
+
+
+def finish_linear(y: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None, activation: int) -> np.ndarray:
+    """``activation(y + bias) + residual``; y (rows, N)."""
     if bias is not None:
         y = y + bias
     y = ACTIVATIONS[Activation(activation)](y)

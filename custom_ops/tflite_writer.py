@@ -16,6 +16,7 @@ so that a model need not fit in memory.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +126,12 @@ class ModelWriter:
             Path(temporary).unlink(missing_ok=True)
             raise
         return size
+
+    def content(self) -> bytes:
+        """The file's bytes, for a runtime that takes a model from memory."""
+        file = io.BytesIO()
+        self.write_to(file)
+        return file.getvalue()
 
     def write_to(self, file) -> int:
         header, offsets, size = self.lay_out()

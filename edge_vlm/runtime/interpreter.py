@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a .tflite of ours: in LiteRT with the operator library, or in NumPy where that cannot load."""
+"""Opens a .tflite of ours: in LiteRT with the operator library, or where that cannot load in NumPy, with LiteRT's own
+matrix products if it has them."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_ops.builtin_linear import why_not_builtin
 from custom_ops.errors import OperatorError
 from custom_ops.executor import NumpyInterpreter
 from custom_ops.library import load_operators
@@ -19,6 +21,8 @@ from edge_vlm.errors import BundleError
 from edge_vlm.runtime.bundle import EXPORT_AGAIN
 
 NUMPY, LITERT = "numpy", "litert"
+NUMPY_NAME = "NumPy reference"
+BUILTIN_NAME = "NumPy with LiteRT's own int2 and int8 matrices"
 MAX_DEFAULT_THREADS = 4
 LOG = logging.getLogger(__name__)
 
@@ -47,13 +51,16 @@ def open_graph(path: Path, threads: int | None = None, engine: str | None = None
     """Open a .tflite of ours.
 
     ``threads`` of the operators; None takes one per core, at most 4. ``engine``: None takes LiteRT with the operator
-    library where they load, and NumPy with one warning where not; ``"numpy"`` and ``"litert"`` insist. The variable
+    library where they load, and with one warning where not NumPy, whose matrices LiteRT's builtin operators multiply if
+    they can; ``"numpy"`` (alone) and ``"litert"`` insist. The variable
     ``EDGE_VLM_RUNTIME`` may name ``numpy`` too, or one TFLite runtime. Raises BundleError for a bad file and
     OperatorError where the engine that was insisted on cannot load.
     """
     threads = threads or default_threads()
-    if engine == NUMPY or (engine is None and (asked_for_numpy() or warned_of(why_not_litert(threads)))):
+    if engine == NUMPY or (engine is None and asked_for_numpy()):
         return open_numpy(path)
+    if engine is None and warned_of(why_not_litert(threads)):
+        return open_numpy(path, builtin_linear=not why_not_builtin())
     operators = load_operators(threads)
     try:
         interpreter = operators.interpreter(path, xnnpack_threads=threads)
@@ -62,9 +69,10 @@ def open_graph(path: Path, threads: int | None = None, engine: str | None = None
         raise BundleError(f"{path}: {operators.runtime} cannot open it ({error_line(error)})", EXPORT_AGAIN) from error
 
 
-def open_numpy(path: Path) -> Graph:
+def open_numpy(path: Path, builtin_linear: bool = False) -> Graph:
     try:
-        return Graph(path, NumpyInterpreter(path), "NumPy reference")
+        interpreter = NumpyInterpreter(path, builtin_linear=builtin_linear)
+        return Graph(path, interpreter, BUILTIN_NAME if builtin_linear else NUMPY_NAME)
     except OperatorError as error:
         raise BundleError(f"{path}: cannot be opened ({error_line(error)})", EXPORT_AGAIN) from error
 
@@ -72,10 +80,13 @@ def open_numpy(path: Path) -> Graph:
 def engine_name(threads: int | None = None) -> str:
     """What `open_graph` would compute with, for diagnostics; names the reason where it is NumPy."""
     if asked_for_numpy():
-        return f"NumPy reference ({RUNTIME_VARIABLE}={NUMPY})"
+        return f"{NUMPY_NAME} ({RUNTIME_VARIABLE}={NUMPY})"
     threads = threads or default_threads()
     reason = why_not_litert(threads)
-    return f"NumPy reference, many times slower ({reason})" if reason else describe(load_operators(threads).info)
+    if not reason:
+        return describe(load_operators(threads).info)
+    without = why_not_builtin()
+    return f"{NUMPY_NAME}, many times slower ({reason}; {without})" if without else f"{BUILTIN_NAME}, slower ({reason})"
 
 
 def describe(info) -> str:
@@ -98,7 +109,7 @@ def why_not_litert(threads: int = 1) -> str:
 def warned_of(reason: str) -> bool:
     """Whether there is a reason for NumPy; each is logged once."""
     if reason:
-        LOG.warning("computing in NumPy, which is many times slower: %s", reason)
+        LOG.warning("computing in %s, which is slower: %s", NUMPY_NAME if why_not_builtin() else BUILTIN_NAME, reason)
     return bool(reason)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from tiny_model import IMAGE_SIZE, make_image
 
+from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import BundleError, InputError, OperatorError
 from edge_vlm.runtime import Sampling, TextDecoder, VisionEncoder, interpreter
 from edge_vlm.runtime.bundle import Bundle, ImageInfo
 from edge_vlm.runtime.image import patchify, squash, squash_patches
-from edge_vlm.runtime.interpreter import engine_name, open_graph, why_not_litert
+from edge_vlm.runtime.interpreter import BUILTIN_NAME, engine_name, open_graph, why_not_builtin, why_not_litert
 from edge_vlm.runtime.text_decoder import Generation
 
 ALL = np.arange(64, dtype=np.int32)
@@ -241,14 +242,40 @@ def test_a_file_that_is_no_graph_is_named(engine: str, tmp_path: Path):
         open_graph(tmp_path / "vision.tflite", engine=engine)
 
 
-def test_numpy_takes_over_with_a_warning(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+@pytest.fixture
+def no_operators(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("EDGE_VLM_RUNTIME", raising=False)
     monkeypatch.setattr(interpreter, "why_not_litert", lambda threads: "no compiler; remedy: install g++")
     interpreter.warned_of.cache_clear()
+
+
+@pytest.mark.parametrize(("lacking", "name"), [("int2 is refused", "NumPy reference"), ("", BUILTIN_NAME)])
+def test_without_operators_others_take_over_with_a_warning(
+    lacking: str, name: str, tiny_bundle: Path, no_operators, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    if not lacking and why_not_builtin():
+        pytest.skip(why_not_builtin())
+    monkeypatch.setattr(interpreter, "why_not_builtin", lambda: lacking)
     for _ in range(2):
-        assert open_graph(tiny_bundle / "vision.tflite").engine_name == "NumPy reference"
+        assert open_graph(tiny_bundle / "vision.tflite").engine_name == name
     assert [record.message.count("install g++") for record in caplog.records] == [1]
-    assert "install g++" in engine_name()
+    assert "install g++" in engine_name() and lacking in engine_name() and name in engine_name()
+
+
+@pytest.mark.skipif(bool(why_not_litert() or why_not_builtin()), reason=why_not_litert() or why_not_builtin())
+def test_without_operators_the_demo_bundle_says_the_same(no_operators, monkeypatch: pytest.MonkeyPatch):
+    bundle = Bundle.load(default_bundle_path())
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[60:] = (150, 120, 90)
+    image[50:90, 60:100] = (200, 30, 30)
+    made = {}
+    for engine in ("litert", None):
+        encoder, decoder = VisionEncoder(bundle, engine=engine), TextDecoder(bundle, engine=engine)
+        features = encoder.encode(encoder.preprocess(image), np.arange(bundle.vision.tokens))
+        made[engine] = decoder.generate(features)
+    assert decoder.graph.engine_name == BUILTIN_NAME
+    assert made[None].text == made["litert"].text and made[None].text
+    assert abs(made[None].score - made["litert"].score) < 0.05
 
 
 def test_patches_are_normalised_pixels_in_channel_y_x_order():
