@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,19 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
-from custom_ops.spec import CacheFormat
+from custom_ops.packing import Groups
+from custom_ops.spec import CacheFormat, WeightFormat
 from edge_vlm.files import write_json
 from edge_vlm.runtime import Bundle, TextDecoder, VisionEncoder
 from edge_vlm.runtime.interpreter import LITERT, NUMPY
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
-from offline_compress.export.module_names import linear_names
+from offline_compress.export.module_names import HEAD, linear_names
 from offline_compress.export.prompt import Prompt
-from offline_compress.export.weights import ModelWeights
+from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.models.random_checkpoint import write_random_checkpoint
+from offline_compress.quantize.integer import integer
 from offline_compress.quantize.plan import default_plan
 from offline_compress.quantize.replace import float_weights, quantise_model, to_model_weights
 from offline_compress.train.attention import use_int8_cache_attention, use_plain_attention
@@ -36,7 +39,7 @@ AGREEMENT = "agreements.json"
 
 
 def make_all(config_folder: Path, work: Path) -> None:
-    """Whatever is missing in ``work``: checkpoint/, ternary/, agreements.json."""
+    """Whatever is missing in ``work``: checkpoint/, ternary/ (head in int8), int4-head/, agreements.json."""
     checkpoint, tokenizer = work / "checkpoint", config_folder / "tokenizer.json"
     if not (checkpoint / "config.json").is_file():
         write_random_checkpoint(read_config(config_folder), checkpoint)
@@ -51,11 +54,20 @@ def make_all(config_folder: Path, work: Path) -> None:
     shutil.rmtree(exact)  # a gigabyte
     plan = default_plan(config, "ternary", weights.tied)
     quantise_model(model, plan.resolve(linear_names(config, weights.tied)))
-    bundle = export(to_model_weights(model, config), work / "ternary", "ternary", tokenizer)
+    ternary = to_model_weights(model, config)
+    bundle = export(ternary, work / "ternary", "ternary", tokenizer)
+    head = LinearWeights(WeightFormat.INT4, *int4_head(weights.linears[HEAD].codes))
+    export(replace(ternary, linears={**ternary.linears, HEAD: head}), work / "int4-head", "ternary", tokenizer)
     use_int8_cache_attention(model)
     found["ternary"] = agreement(model.eval(), bundle)
     found["engines"] = agreement_of_engines(bundle)
     write_json(work / AGREEMENT, found)
+
+
+def int4_head(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, None, Groups]:
+    """Codes, scale, no bias, groups of 32: rounded, float32 (vocabulary, D)."""
+    found = integer(weights, "int4", 4, 32, symmetric=True)
+    return found.codes, found.scale, None, found.groups
 
 
 def load(checkpoint: Path) -> nn.Module:
