@@ -75,8 +75,8 @@ def _rms(difference: np.ndarray) -> np.ndarray:
 
 @dataclass
 class NoiseFloor:
-    """``levels``: running median of the quiet patches' frame-to-frame difference, in grey levels, within ``minimum`` and
-    ``maximum``; sampled every few frames."""
+    """``levels``: running median of the quiet patches' frame-to-frame difference, in grey levels, sampled every few
+    frames; at least ``minimum``, at most ``maximum``."""
 
     minimum: float
     maximum: float
