@@ -75,25 +75,26 @@ def _rms(difference: np.ndarray) -> np.ndarray:
 
 @dataclass
 class NoiseFloor:
-    """Running median of the quiet patches' frame-to-frame difference, in grey levels, sampled every few frames."""
+    """``levels``: running median of the quiet patches' frame-to-frame difference, in grey levels, sampled every few
+    frames; at least ``minimum``, at most ``maximum``."""
 
     minimum: float
     maximum: float
     window: deque
     frames: int = 0
+    levels: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._settle()
 
     @classmethod
     def of(cls, config: SttfConfig) -> NoiseFloor:
         return cls(config.noise_min_levels, config.noise_max_levels, deque(maxlen=config.noise_window_frames))
 
-    @property
-    def levels(self) -> float:
-        middle = sorted(self.window)[len(self.window) // 2] if self.window else 0.0
-        return min(max(middle, self.minimum), self.maximum)
-
     def reset(self) -> None:
         self.window.clear()
         self.frames = 0
+        self._settle()
 
     def wants_sample(self) -> bool:
         """Every frame at first; later it is enough to look now and then. Call once per frame."""
@@ -103,6 +104,11 @@ class NoiseFloor:
     def update(self, patch_rms: np.ndarray) -> None:
         rank = int(_NOISE_QUANTILE * (len(patch_rms) - 1))
         self.window.append(float(np.partition(patch_rms, rank)[rank]))
+        self._settle()
+
+    def _settle(self) -> None:
+        middle = sorted(self.window)[len(self.window) // 2] if self.window else 0.0
+        self.levels = min(max(middle, self.minimum), self.maximum)
 
 
 @dataclass
