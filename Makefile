@@ -21,9 +21,14 @@ test: $(VENV)/test.stamp $(OPERATORS) ## run all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
 
-test-arm: $(VENV)/test.stamp ## the Arm kernels under emulation; installs Debian's cross compiler and qemu-user where absent
+test-arm: $(VENV)/test.stamp ## the Arm kernels and the wheel for Arm under emulation; installs a cross compiler and qemu-user where absent
 	@tools/arm_tools.sh
-	$(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py -k arm
+	@tools/arm_python.sh $(RUN) build/arm
+	$(RUN) -m pytest -rs test/custom_ops -k arm
+
+wheel-arm: $(VENV)/test.stamp ## a wheel for 64-bit Arm with the operator library inside, cross-compiled; in out/wheels
+	@tools/arm_tools.sh
+	@tools/wheel_arm.sh $(RUN) out/wheels
 
 test-sanitizers: $(VENV)/test.stamp ## the kernels and the thread pool under the address, undefined and thread sanitizers
 	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py -k "not arm"
@@ -90,4 +95,4 @@ $(VENV)/test.stamp: $(VENV)/onboard.stamp requirements/test.lock
 $(OPERATORS): $(VENV)/onboard.stamp $(wildcard custom_ops/src/*/*) custom_ops/build.py
 	@$(RUN) -m custom_ops.build
 
-.PHONY: help demo test test-arm test-sanitizers operators bench-demo bench-compress bench-ops bench-model bench-adaptive bench-ros soak models events lock clean
+.PHONY: help demo test test-arm wheel-arm test-sanitizers operators bench-demo bench-compress bench-ops bench-model bench-adaptive bench-ros soak models events lock clean

@@ -26,6 +26,7 @@ PACKAGE_LIBRARY = Path(__file__).resolve().parent / "lib" / LIBRARY_NAME
 MARKER = b'{"sources": "'  # in the library, in front of the hash of the sources that it was built from
 HASH_DIGITS = 16
 
+MACHINE_VARIABLE = "EDGE_VLM_BUILD_MACHINE"  # aarch64 with CXX=aarch64-linux-gnu-g++ builds for Arm elsewhere
 COMPILERS = ("c++", "g++", "clang++")
 INSTALL_COMPILER = "install one, for instance: sudo apt install g++"
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
@@ -122,9 +123,14 @@ def build_library(library: Path = PACKAGE_LIBRARY) -> Path:
     return library
 
 
+def target_machine() -> str:
+    """The CPU architecture to build for, as platform.machine() names it."""
+    return os.environ.get(MACHINE_VARIABLE) or platform.machine()
+
+
 def compile_and_link(compiler: list[str], sources: str, folder: Path) -> Path:
     defines = [f'-DEDGE_VLM_SOURCES="{sources}"']
-    commands = compile_commands(compiler, platform.machine(), defines, folder)
+    commands = compile_commands(compiler, target_machine(), defines, folder)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(run_compiler, commands.values()))
     library = folder / LIBRARY_NAME
