@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_model import IMAGE_SIZE, make_image
 
+from custom_ops.litert import INTERPRETERS
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import BundleError, InputError, OperatorError
 from edge_vlm.runtime import Sampling, TextDecoder, VisionEncoder, interpreter
@@ -240,6 +244,16 @@ def test_a_file_that_is_no_graph_is_named(engine: str, tmp_path: Path):
     (tmp_path / "vision.tflite").write_bytes(b"not a flatbuffer" * 100)
     with pytest.raises(BundleError, match="vision.tflite"):
         open_graph(tmp_path / "vision.tflite", engine=engine)
+
+
+@pytest.mark.parametrize("runtime", list(INTERPRETERS))
+def test_the_demo_bundle_captions_in_every_runtime_that_is_installed(runtime: str):
+    """In a process of its own: one process holds one runtime."""
+    pytest.importorskip(INTERPRETERS[runtime][0], reason=f"{runtime} is not installed")
+    environment = {**os.environ, "EDGE_VLM_RUNTIME": runtime}
+    done = subprocess.run([sys.executable, "-m", "edge_vlm", "doctor", "--json"], env=environment, capture_output=True)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert runtime in checks["caption"]["detail"] and "edge_vlm operators" in checks["caption"]["detail"]
 
 
 @pytest.fixture
