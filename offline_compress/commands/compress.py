@@ -21,8 +21,9 @@ from offline_compress.evaluate.streamed_perplexity import sample_batches, stream
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
+from offline_compress.quantize.budget import planned_bytes
 from offline_compress.quantize.plan_file import read_plan
-from offline_compress.quantize.report import plan_table, planned_rows
+from offline_compress.quantize.report import dense_rows, plan_table, planned_rows
 from offline_compress.train.compression import (
     VARIANTS,
     Source,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
     parser.add_argument("--bits", type=positive, help="with --method auto: bits a weight instead of a size")
     parser.add_argument("--plan", type=Path, metavar="YAML", help="rules of your own instead of the method's")
+    parser.add_argument("--dense", action="store_true", help="ternary matrices at 1.6 bits a weight in the file, not 2")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plan_only and args.method != "auto":
         rows = planned_rows(source.weights, source.table)
         console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
+        console.print(f"both graphs: {planned_bytes(source.weights, source.plan, args.dense) / 1e6:.1f} MB")
         return 0
     training = None
     if solver != "rtn" or args.method == "auto":
@@ -132,12 +135,13 @@ def run(args: argparse.Namespace) -> int:
         console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
         training = training_report(config, curve)
     name = args.name or args.folder.resolve().name
-    write_bundle(source, weights, args.out, name, report_of(source, rows, training, None))
+    rows = dense_rows(rows) if args.dense else rows
+    write_bundle(source, weights, args.out, name, report_of(source, rows, training, None), args.dense)
     if args.heldout > 0:
         heldout = evaluate(
             args, source, data or RenderedScenes(args.folder, None, args.seed), console
         )  # through the graphs just written, then sealed into the report
-        write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout))
+        write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout), args.dense)
     info = Bundle.load(args.out, verify=False).info
     console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
     return 0

@@ -176,11 +176,11 @@ def matrix_bytes(weights: ModelWeights, name: str, method_name: str) -> int:
     return stored_bytes(method.format, *shape, method.group, not method.symmetric)
 
 
-def planned_bytes(weights: ModelWeights, plan: Plan) -> int:
+def planned_bytes(weights: ModelWeights, plan: Plan, dense_ternary: bool = False) -> int:
     """Of both graphs under the plan, to a few bytes of the name."""
     lines = plan.resolve(linear_names(weights.config, weights.tied))
     empty = {line.name: placeholder(weights.linears[line.name], line.method) for line in lines}
-    return graph_bytes(weights.with_linears(empty), ExportOptions("mixed", LONGEST_NAME))
+    return graph_bytes(weights.with_linears(empty), ExportOptions("mixed", LONGEST_NAME, dense_ternary=dense_ternary))
 
 
 def placeholder(matrix: LinearWeights | StoredFloat, method: Method) -> LinearWeights | StoredFloat:

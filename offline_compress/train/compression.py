@@ -188,9 +188,13 @@ def training_report(config: QatConfig, curve: list[dict]) -> dict:
     return {"method": "qat + distillation", "options": asdict(config), "curve": curve}
 
 
-def write_bundle(source: Source, weights: ModelWeights, out: Path, name: str, report: dict) -> Path:
+def write_bundle(
+    source: Source, weights: ModelWeights, out: Path, name: str, report: dict, dense_ternary: bool = False
+) -> Path:
     """Export; the folder ``out`` is replaced whole. Raises ExportError or OutputError."""
     mean, std = image_statistics(source.folder)
-    options = ExportOptions(variant=source.variant, name=name, image_mean=mean, image_std=std, report=report)
+    options = ExportOptions(
+        source.variant, name, image_mean=mean, image_std=std, report=report, dense_ternary=dense_ternary
+    )
     prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens)
     return export_bundle(weights, source.folder / "tokenizer.json", out, options, prompt)

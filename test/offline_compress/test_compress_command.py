@@ -4,6 +4,7 @@
 import argparse
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -13,6 +14,7 @@ pytest.importorskip("pycocoevalcap")
 from tiny_model import make_image, write_hf_folder  # noqa: E402
 
 from edge_vlm.errors import EdgeVlmError  # noqa: E402
+from edge_vlm.runtime import VisionEncoder  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress.commands import compare, compress  # noqa: E402
 from offline_compress.evaluate.bundle_evaluation import Sample  # noqa: E402
@@ -45,6 +47,22 @@ def test_rounding_without_data_writes_a_bundle_with_its_report(hf_folder, tmp_pa
     assert len(report["layers"]) == 4 * 6 + 4 * 7 + 3 and report["layers"][0]["why"]
     assert report["matrix_bytes"] == sum(row["bytes"] for row in report["layers"])
     assert "text blocks 1-2 (14)" in capsys.readouterr().out or method in ("original", "int8")
+
+
+def test_dense_ternary_matrices_take_less_and_say_the_same(hf_folder, tmp_path, capsys):
+    for name, options in (("plain", []), ("dense", ["--dense"])):
+        run(compress, hf_folder, *options, "--out", tmp_path / name, "--steps", 0, "--heldout", 0)
+    plain, dense = (Bundle.load(tmp_path / name) for name in ("plain", "dense"))
+    saved = plain.info.weight_bytes - dense.info.weight_bytes
+    reported = plain.report()["matrix_bytes"] - dense.report()["matrix_bytes"]
+    assert 0 < reported < plain.report()["matrix_bytes"] * 0.2 and abs(saved - reported) < 4096
+    image, features = make_image(1), []
+    for bundle in (plain, dense):
+        encoder = VisionEncoder(bundle)
+        features.append(encoder.encode(encoder.preprocess(image), np.arange(bundle.vision.tokens)))
+    assert np.array_equal(*features)
+    run(compress, hf_folder, "--dense", "--out", tmp_path / "b", "--plan-only")
+    assert "both graphs: " in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_plan_only_writes_nothing(hf_folder, tmp_path, capsys):
