@@ -47,8 +47,8 @@ bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the mach
 bench-model: $(VENV)/test.stamp $(OPERATORS) ## a whole SmolVLM beside transformers and llama.cpp (MODEL=FOLDER with config.json, tokenizer.json); writes out/bench/model.json
 	$(RUN) -m bench.model $(or $(MODEL),../shared/data/vlm_configs/SmolVLM-256M-Instruct) --out out/bench/model.json
 
-bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## what gate and router save and cost, beside other ways (VIDEOS=DIR); writes out/bench/adaptive.json
-	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(DVS128),--dvs128 $(DVS128)) --out out/bench/adaptive.json
+bench-adaptive: $(VENV)/test.stamp $(OPERATORS) ## what gate and router save and cost, beside other ways (VIDEOS=DIR, NMNIST=PATH); writes out/bench/adaptive.json
+	$(RUN) -m bench.adaptive $(if $(VIDEOS),--videos $(VIDEOS)) $(if $(NMNIST),--nmnist $(NMNIST)) $(if $(DVS128),--dvs128 $(DVS128)) --out out/bench/adaptive.json
 
 bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around the model (source ROS first); writes out/bench/ros.json
 	$(RUN) -m bench.ros --out out/bench/ros.json
