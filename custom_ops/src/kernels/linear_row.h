@@ -18,6 +18,7 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
+constexpr int kStretch = 640;  // inputs that are spelt out at once, a multiple of every block's width
 constexpr int kVectors = kBlockRows / kWide;  // of a block's outputs
 
 // What the outputs four blocks further on will need besides their weights is as far away as these.

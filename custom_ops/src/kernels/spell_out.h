@@ -10,13 +10,6 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-// Inputs that are spelt out at once at most, a multiple of every block's width.
-#if defined(__AVX512BW__)
-constexpr int kStretch = 1920;  // read from the second cache as fast as they are used
-#else
-constexpr int kStretch = 640;  // with some activations in the nearest one
-#endif
-
 // What is stored for weight 0 of a format whose codes count up from their smallest.
 constexpr int stored_zero(WeightFormat format) {
   return format == WeightFormat::kInt2 ? 2 : format == WeightFormat::kInt3 ? 4 : format == WeightFormat::kInt4 ? 8 : 1;

@@ -6,11 +6,11 @@
 #include <immintrin.h>
 
 #include <cstring>
-#include <memory>
 
 #include "epilogue.h"
 #include "kernels.h"
 #include "spell_out.h"
+#include "strips.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
@@ -77,21 +77,6 @@ static void multiply_tiles(const int8_t* codes, size_t stride, int rows, const u
   _tile_stored(3, acc[16] + kBlockRows, kResultBytes);
 }
 
-// Memory of a thread for two blocks of output rows, spelt out.
-static uint8_t* tile_strips(size_t bytes) {
-  struct Free {
-    void operator()(uint8_t* memory) const { std::free(memory); }
-  };
-  static thread_local std::unique_ptr<uint8_t[], Free> memory;
-  static thread_local size_t held = 0;
-  if (held < bytes) {
-    memory.reset(static_cast<uint8_t*>(std::aligned_alloc(64, bytes)));
-    held = memory ? bytes : 0;
-    if (!memory) throw std::bad_alloc();
-  }
-  return memory.get();
-}
-
 template <WeightFormat FORMAT>
 static void linear_tiles(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
   const TileScope scope;
@@ -99,7 +84,7 @@ static void linear_tiles(const LinearArgs& args, const QuantizedRows& x, int fir
   const size_t packed = static_cast<size_t>(blocks) * block_bytes(FORMAT);
   const size_t spelt = static_cast<size_t>(blocks) * block_width(FORMAT) * kBlockRows;
   const size_t strip_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(spelt), kTileBytes));
-  uint8_t* strips = tile_strips(2 * strip_bytes);
+  uint8_t* strips = thread_strips(2 * strip_bytes);
   std::memset(strips, 0, 2 * strip_bytes);  // what stands out behind the last input
   const int fitting = static_cast<int>(kRowGroupBytes / x.stride) / kTileRows * kTileRows;
   const int group_rows = fitting < kTileRows ? kTileRows : fitting;
