@@ -15,32 +15,14 @@ import sys
 from pathlib import Path
 
 from bench.peers.contender import ROOT, Contender, require
+from bench.peers.environment import peers_python
 from bench.rows import Row, rows_table, write_rows
 from bench.smolvlm_files import AGREEMENT, make_all
 from edge_vlm.errors import EdgeVlmError
 from offline_compress.train.progress import counted, open_console
 
-PEERS_VENV = ROOT / ".venv-peers"
-PEERS = ["xllamacpp", "gguf", "numpy"]  # xllamacpp: llama.cpp as a wheel, which llama-cpp-python is not
 GGUF_TYPES = ("TQ2_0", "Q4_0", "Q8_0")
 THREADS = (2, 1)
-
-
-def peers_python() -> str:
-    """The interpreter of the peers' own environment, made at its first use. Raises EdgeVlmError."""
-    python = PEERS_VENV / "bin" / "python"
-    if not (PEERS_VENV / "complete").is_file():
-        for command in (
-            [sys.executable, "-m", "venv", str(PEERS_VENV)],
-            [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *PEERS],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            require(done.returncode == 0, f"{' '.join(command)} failed", "connect to the package index")
-        own = next(path for path in sys.path if path.endswith("site-packages"))
-        site = next(PEERS_VENV.glob("lib/python*/site-packages"))
-        (site / "edge_vlm_tests.pth").write_text(own + "\n")  # behind the peers' own packages
-        (PEERS_VENV / "complete").touch()
-    return str(python)
 
 
 def gguf_files(checkpoint: Path, work: Path, python: str) -> dict[str, Path]:

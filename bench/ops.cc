@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times of the kernels beside the machine's limits, on one thread: reading memory, and integer products in registers.
 // Every round runs the limits and the kernel one after the other, so that a busy neighbour slows all of them.
-// Prints one line of JSON per case; compiled and read by bench/ops.py.
+// Prints one line of JSON per case; compiled and read by bench/op_limits.py.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
