@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peers import limit_matrix, lookup_matrix
 from bench.peers.contender import Contender
 from bench.peers.environment import peers_python
-from bench.peers.lookup_matrix import compile_library
 from bench.peers.matrix import Matrix
 from bench.rows import Row
 from edge_vlm.errors import EdgeVlmError
@@ -28,7 +28,7 @@ MATRICES = (  # one row: weights from memory; more: from a cache
     Matrix(768, 3072, 1024),
     Matrix(2048, 2048, 1024),
 )
-OURS = "ours"
+OURS, LIMIT = "ours", "limit of the machine"
 LARGEST_ERROR = 0.2  # of a result, relative; Q4_0 has 0.1 as it stores one of -1 and 1 as 7 eighths
 
 
@@ -49,6 +49,7 @@ class Peer:
 
 
 PEERS = (
+    Peer(LIMIT, "limit_matrix", ()),
     Peer(OURS, "litert_matrix", ("ours",)),
     Peer("the paper's look-ups", "lookup_matrix", (), one_row=5.0),
     Peer("LiteRT int8", "litert_matrix", ("int8",), one_row=4.0, many_rows=1.1),
@@ -63,6 +64,7 @@ PEERS = (
     Peer("torch bfloat16", "torch_matrix", ("bfloat16",)),
     Peer("torch int8", "torch_matrix", ("int8",)),
 )
+COMPILED = {"limit_matrix": limit_matrix.compile_library, "lookup_matrix": lookup_matrix.compile_library}
 Answers = dict[str, dict]  # of one matrix, by contender: us, or a note, and whether it cannot do such a matrix
 
 
@@ -80,9 +82,8 @@ def start(folder: Path) -> dict[str, Contender | str]:
 def start_one(peer: Peer, folder: Path) -> Contender:
     """Raises EdgeVlmError where something that it needs is not there."""
     python = {"python": peers_python()} if peer.own_environment else {}
-    arguments = peer.arguments
-    if peer.module == "lookup_matrix":
-        arguments = (str(compile_library(folder / "lookup.so")),)
+    compiled = COMPILED.get(peer.module)
+    arguments = (compiled(folder / f"{peer.module}.so"),) if compiled else peer.arguments
     return Contender(peer.name, peer.module, *arguments, threads=1, **python)
 
 
@@ -132,7 +133,9 @@ def peer_rows(found: dict[Matrix, Answers]) -> list[Row]:
             answer = answers[peer.name]
             name, us, note = matrix_name(matrix), answer.get("us"), answer.get("note", "")
             rows.append(Row(f"{name}: {peer.name}", us, "us", note=note))
-            if peer.name != OURS:
+            if peer.name == LIMIT:
+                rows.append(Row(f"{name}: ours, share of the limit", None if us is None else us / ours, note=note))
+            elif peer.name != OURS:
                 ratio = None if us is None else us / ours
                 goal = None if answer.get("cannot") else peer.goal(matrix)
                 rows.append(Row(f"{name}: times faster than {peer.name}", ratio, "", goal, "higher", note))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bench import op_peers
-from bench.op_peers import OURS, PEERS, answer_of, peer_rows
-from bench.peers import litert_matrix, lookup_matrix
+from bench.op_peers import LIMIT, OURS, PEERS, answer_of, peer_rows
+from bench.peers import limit_matrix, litert_matrix, lookup_matrix
 from bench.peers.contender import Contender
 from bench.peers.matrix import Matrix, NotDone, error_of, microseconds, pack_low_first
 
@@ -31,6 +31,20 @@ def test_figures_say_how_many_times_faster_ours_is():
     assert rows["times faster than LiteRT int8"].holds is False  # one row wants 4
     assert rows["times faster than LiteRT int2"].holds is True
     assert rows["times faster than torch int8"].holds is None
+
+
+def test_our_share_of_the_limit_has_no_goal_here():
+    found = answers() | {LIMIT: {"us": 9.0}}
+    row = rows_of({Matrix(2048, 2048, 1): found})["ours, share of the limit"]
+    assert (row.value, row.goal) == (pytest.approx(0.9), None)
+
+
+def test_the_limit_is_a_time_for_one_row(tmp_path):
+    try:
+        limit = limit_matrix.Limit(limit_matrix.compile_library(tmp_path / "limits.so"))
+    except op_peers.EdgeVlmError as error:
+        pytest.skip(f"limits.cc: {error}")
+    assert limit.answer("256 256 1")["us"] > 0
 
 
 def test_goals_of_many_rows_are_others():
