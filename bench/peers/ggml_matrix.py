@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import xllamacpp
 
-from bench.peers.matrix import Matrix, NotDone, Prepared, serve_matrices
+from bench.peers.matrix import Matrix, NotDone, Prepared, serve_matrices, unlike_copies
 
 F32 = 0
 TYPES = {"Q4_0": (2, 4.5), "Q8_0": (8, 8.5), "TQ1_0": (34, 1.6875), "TQ2_0": (35, 2.0625)}  # ggml's number, bits
@@ -89,8 +89,8 @@ class Products:
         self.copies = matrix.copies(bits)
         self.x, self.weights, self.products = self.allocate()
         packed, x = self.quantised(), np.ascontiguousarray(matrix.x())
-        for tensor in self.weights:
-            ggml.ggml_backend_tensor_set(tensor, packed.ctypes.data, 0, packed.nbytes)
+        for tensor, one in zip(self.weights, unlike_copies(packed, self.copies), strict=True):
+            ggml.ggml_backend_tensor_set(tensor, one.ctypes.data, 0, one.nbytes)
         ggml.ggml_backend_tensor_set(self.x, x.ctypes.data, 0, x.nbytes)
         context = self.context(0, ggml.ggml_graph_overhead_custom(2 * self.copies + 1, False))
         self.graph = ggml.ggml_new_graph_custom(context, 2 * self.copies + 1, False)
@@ -135,7 +135,7 @@ class Products:
         packed = np.empty(matrix.outputs * self.ggml.ggml_row_size(self.type, matrix.inputs), np.uint8)
         size = (matrix.outputs, matrix.inputs)
         self.ggml.ggml_quantize_chunk(self.type, plain.ctypes.data, packed.ctypes.data, 0, *size, None)
-        return packed
+        return packed.reshape(matrix.outputs, -1)
 
     def run(self) -> None:
         self.ggml.ggml_backend_graph_compute(self.backend, self.graph)

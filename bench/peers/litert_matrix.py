@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.peers.matrix import Matrix, Prepared, pack_low_first, serve_matrices
+from bench.peers.matrix import Matrix, Prepared, pack_low_first, serve_matrices, unlike_copies
 from custom_ops.library import load_operators
 from custom_ops.litert import load_runtime
 from custom_ops.packing import pack
-from custom_ops.spec import Linear, WeightFormat
+from custom_ops.spec import BLOCK_ROWS, Linear, WeightFormat
 from custom_ops.tflite_writer import GraphWriter, ModelWriter
 
 BITS = {"ours": 2, "int8": 8, "int4": 4, "int2": 2}
@@ -31,11 +31,12 @@ def write_model(path: Path, kind: str, matrix: Matrix) -> int:
     x = graph.input("x", (matrix.rows, matrix.inputs))
     codes, scale = matrix.codes(), np.ones(matrix.outputs, np.float32)
     bits = BITS[kind]
-    packed = pack(codes, WeightFormat.TERNARY).data if kind == "ours" else codes
-    packed = pack_low_first(codes, bits) if kind in ("int4", "int2") else packed
+    if kind == "ours":
+        packed = pack(codes, WeightFormat.TERNARY).data.reshape(-(-matrix.outputs // BLOCK_ROWS), -1)
+    else:
+        packed = codes if kind == "int8" else pack_low_first(codes, bits)
     outputs = {}
-    for number in range(matrix.copies(bits)):
-        weights = packed.copy()  # an array of its own is a constant of its own
+    for number, weights in enumerate(unlike_copies(packed, matrix.copies(bits))):
         add = our_linear if kind == "ours" else fully_connected
         outputs[f"y{number}"] = add(graph, kind, matrix, x, weights, scale)
     graph.signature("run", {"x": x}, outputs)
@@ -44,7 +45,7 @@ def write_model(path: Path, kind: str, matrix: Matrix) -> int:
 
 
 def our_linear(graph: GraphWriter, _: str, matrix: Matrix, x: int, weights: np.ndarray, scale: np.ndarray) -> int:
-    constants = [graph.constant("weights", weights), graph.constant("scale", scale)]
+    constants = [graph.constant("weights", weights.reshape(-1)), graph.constant("scale", scale)]
     attributes = Linear(WeightFormat.TERNARY, matrix.inputs, matrix.outputs)
     return graph.custom(attributes, [x, *constants], "y", (matrix.rows, matrix.outputs))
 

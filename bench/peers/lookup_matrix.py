@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.peers.matrix import Matrix, NotDone, Prepared, pack_low_first, serve_matrices
+from bench.peers.matrix import Matrix, NotDone, Prepared, pack_low_first, serve_matrices, unlike_copies
 from custom_ops.build import find_compiler, run_compiler
 
 SOURCE = Path(__file__).with_name("lookup.cc")
@@ -28,7 +28,7 @@ def prepare(library: ctypes.CDLL, matrix: Matrix) -> Prepared:
     if matrix.inputs % 8 or matrix.outputs % 4 or (matrix.rows > 1 and matrix.rows % 4):
         raise NotDone("lookup.cc wants multiples of 8 inputs and of 4 outputs and rows")
     packed = pack_low_first(matrix.codes() + np.int8(1), 2)
-    copies = [packed.copy() for _ in range(matrix.copies(2))]
+    copies = list(unlike_copies(packed, matrix.copies(2)))
     x, scale = matrix.x(), np.ones(matrix.outputs, np.float32)
     y = np.empty((matrix.rows, matrix.outputs), np.float32)
     sizes = (matrix.rows, matrix.inputs, matrix.outputs)

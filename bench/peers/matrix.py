@@ -8,7 +8,7 @@ A request is ``outputs inputs rows``, the answer ``us`` (of one product) and ``e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,15 @@ def error_of(matrix: Matrix, prepared: Prepared) -> float:
     prepared.run()
     exact = matrix.x() @ matrix.codes().astype(np.float32).T
     return float(np.linalg.norm(prepared.result() - exact) / np.linalg.norm(exact))
+
+
+def unlike_copies(packed: np.ndarray, copies: int) -> Iterator[np.ndarray]:
+    """``packed`` with its rows moved round by one each time, and last as it is.
+
+    Runtimes may keep equal constants once: ONNX Runtime does, and would then read them from a cache.
+    """
+    for number in reversed(range(copies)):
+        yield np.roll(packed, number, axis=0)
 
 
 def pack_low_first(codes: np.ndarray, bits: int) -> np.ndarray:

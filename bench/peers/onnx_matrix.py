@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.peers.matrix import Matrix, NotDone, Prepared, pack_low_first, serve_matrices
+from bench.peers.matrix import Matrix, NotDone, Prepared, pack_low_first, serve_matrices, unlike_copies
 
 DOMAIN = "com.microsoft"
 IR_VERSION, OPSET = 10, 21
@@ -32,9 +32,9 @@ def write_model(path: Path, bits: int, block: int, matrix: Matrix) -> int:
     copies = matrix.copies(bits + 32 / block)
     nodes, constants, outputs = [], [], []
     options = {"K": matrix.inputs, "N": matrix.outputs, "bits": bits, "block_size": block, "accuracy_level": 4}
-    for number in range(copies):
+    for number, one in enumerate(unlike_copies(packed, copies)):
         names = [f"w{number}", f"s{number}"]
-        constants += [numpy_helper.from_array(packed, names[0]), numpy_helper.from_array(scales, names[1])]
+        constants += [numpy_helper.from_array(one, names[0]), numpy_helper.from_array(scales, names[1])]
         nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y{number}"], domain=DOMAIN, **options))
         outputs.append(helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, [matrix.rows, matrix.outputs]))
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [matrix.rows, matrix.inputs])

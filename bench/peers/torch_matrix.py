@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from bench.peers.matrix import Matrix, Prepared, serve_matrices
+from bench.peers.matrix import Matrix, Prepared, serve_matrices, unlike_copies
 
 BITS = {"bfloat16": 16, "int8": 8}
 
@@ -16,7 +16,7 @@ BITS = {"bfloat16": 16, "int8": 8}
 def layer(kind: str, weights: torch.Tensor) -> torch.nn.Module:
     outputs, inputs = weights.shape
     linear = torch.nn.Linear(inputs, outputs, bias=False)
-    linear.weight.data = weights.clone()
+    linear.weight.data = weights
     if kind == "bfloat16":
         return linear.to(torch.bfloat16)
     linear.qconfig = torch.ao.quantization.default_dynamic_qconfig
@@ -24,8 +24,8 @@ def layer(kind: str, weights: torch.Tensor) -> torch.nn.Module:
 
 
 def prepare(kind: str, matrix: Matrix) -> Prepared:
-    weights, x = torch.from_numpy(matrix.codes()).float(), torch.from_numpy(matrix.x())
-    layers = [layer(kind, weights) for _ in range(matrix.copies(BITS[kind]))]
+    x, copies = torch.from_numpy(matrix.x()), unlike_copies(matrix.codes(), matrix.copies(BITS[kind]))
+    layers = [layer(kind, torch.from_numpy(codes).float()) for codes in copies]
     dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
     found = []
 

@@ -10,7 +10,7 @@ from bench import op_peers
 from bench.op_peers import LIMIT, OURS, PEERS, answer_of, peer_rows
 from bench.peers import limit_matrix, litert_matrix, lookup_matrix
 from bench.peers.contender import Contender
-from bench.peers.matrix import Matrix, NotDone, error_of, microseconds, pack_low_first
+from bench.peers.matrix import Matrix, NotDone, error_of, microseconds, pack_low_first, unlike_copies
 
 SMALL = Matrix(32, 64, 4)
 
@@ -110,6 +110,13 @@ def test_one_row_uses_more_weights_than_the_caches_hold():
     matrix = Matrix(256, 256, 1)
     assert matrix.copies(2) * 256 * 256 / 4 >= 60e6
     assert Matrix(256, 256, 64).copies(2) == 1
+
+
+def test_no_two_copies_of_the_weights_are_alike():
+    codes = SMALL.codes()
+    copies = list(unlike_copies(codes, 5))
+    assert len({copy.tobytes() for copy in copies}) == 5
+    assert np.array_equal(copies[-1], codes)
 
 
 def test_the_first_code_is_in_the_low_bits():
