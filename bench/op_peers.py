@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.peers import limit_matrix, lookup_matrix
 from bench.peers.contender import Contender
 from bench.peers.environment import peers_python
+from bench.peers.ggml_build import ggml_library
 from bench.peers.matrix import Matrix
 from bench.rows import Row
 from edge_vlm.errors import EdgeVlmError
@@ -64,7 +65,11 @@ PEERS = (
     Peer("torch bfloat16", "torch_matrix", ("bfloat16",)),
     Peer("torch int8", "torch_matrix", ("int8",)),
 )
-COMPILED = {"limit_matrix": limit_matrix.compile_library, "lookup_matrix": lookup_matrix.compile_library}
+BUILT = {  # what these modules load: given a path to write to, the path of the library
+    "limit_matrix": limit_matrix.compile_library,
+    "lookup_matrix": lookup_matrix.compile_library,
+    "ggml_matrix": lambda _: ggml_library(),  # stays
+}
 Answers = dict[str, dict]  # of one matrix, by contender: us, or a note, and whether it cannot do such a matrix
 
 
@@ -82,9 +87,8 @@ def start(folder: Path) -> dict[str, Contender | str]:
 def start_one(peer: Peer, folder: Path) -> Contender:
     """Raises EdgeVlmError where something that it needs is not there."""
     python = {"python": peers_python()} if peer.own_environment else {}
-    compiled = COMPILED.get(peer.module)
-    arguments = (compiled(folder / f"{peer.module}.so"),) if compiled else peer.arguments
-    return Contender(peer.name, peer.module, *arguments, threads=1, **python)
+    built = [BUILT[peer.module](folder / f"{peer.module}.so")] if peer.module in BUILT else []
+    return Contender(peer.name, peer.module, *peer.arguments, *built, threads=1, **python)
 
 
 def measure(

@@ -9,7 +9,7 @@ import sys
 from bench.peers.contender import ROOT, require
 
 PEERS_VENV = ROOT / ".venv-peers"
-PEERS = ("xllamacpp", "gguf", "numpy", "onnx", "onnxruntime")  # xllamacpp: llama.cpp as a wheel
+PEERS = ("xllamacpp", "gguf", "numpy", "onnx", "onnxruntime", "cmake", "ninja")  # xllamacpp: llama.cpp
 
 
 def peers_python() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""llama.cpp on single matrices: ggml_mul_mat of its CPU backend, called in the library that xllamacpp's wheel holds.
+"""llama.cpp on single matrices: ggml_mul_mat of its CPU backend, in a library built for this CPU by ggml_build.py.
 
 Weights lie as llama.cpp lays them out when it loads a model: rearranged for the CPU where it has a kernel for that.
 """
@@ -12,7 +12,6 @@ from ctypes import c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
 import numpy as np
-import xllamacpp
 
 from bench.peers.matrix import Matrix, NotDone, Prepared, serve_matrices, unlike_copies
 
@@ -52,8 +51,8 @@ class InitParams(ctypes.Structure):
     _fields_ = [("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool)]
 
 
-def load_ggml() -> ctypes.CDLL:
-    ggml = ctypes.CDLL(str(next(Path(xllamacpp.__path__[0]).glob("*.so"))))
+def load_ggml(library: Path) -> ctypes.CDLL:
+    ggml = ctypes.CDLL(str(library))
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(ggml, name)
         function.restype = result
@@ -157,9 +156,10 @@ class Products:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=TYPES)
+    parser.add_argument("library", type=Path, help="libggml.so")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    ggml = load_ggml()
+    ggml = load_ggml(args.library)
 
     def prepare(matrix: Matrix) -> Prepared:
         products = Products(ggml, args.kind, args.threads, matrix)
