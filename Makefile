@@ -41,7 +41,7 @@ bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside t
 bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs (PHOTOS=DIR PHOTO_MODELS=DIR too); writes out/bench/compress.json
 	$(RUN) -m bench.compress $(if $(PHOTOS),--photos $(PHOTOS) --photo-models $(PHOTO_MODELS)) --out out/bench/compress.json
 
-bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits; writes out/bench/ops.json
+bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits and other runtimes; writes out/bench/ops.json
 	$(RUN) -m bench.ops --out out/bench/ops.json
 
 bench-model: $(VENV)/test.stamp $(OPERATORS) ## a whole SmolVLM beside transformers and llama.cpp (MODEL=FOLDER with config.json, tokenizer.json); writes out/bench/model.json

@@ -1,162 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linear kernels beside the machine's limits (a stream from memory, integer products in registers) and peers.
+"""The linear kernels beside the machine's limits, and single matrices beside other runtimes. One thread.
 
-``python -m bench.ops``, or `make bench-ops`. One thread. ops.cc measures limits and kernel in turns within one process;
-the limit of memory is the fastest of several ways to read it. Peers: peer_rows.py.
+``python -m bench.ops``, or `make bench-ops`; op_limits.py and op_peers.py measure the two parts.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peer_rows import measure_peers
+from rich.console import Console
+
+from bench import op_limits, op_peers
 from bench.picture import draw_rows
 from bench.rows import Row, rows_table, write_rows
-from custom_ops import build
 from custom_ops.library import library_info
-from custom_ops.spec import WeightFormat
 from edge_vlm.errors import EdgeVlmError
 from offline_compress.train.progress import counted, open_console
 
-SOURCE = Path(__file__).with_name("ops.cc")
-SMALL_WEIGHTS = 500_000
-DECODE = ((576, 576), (1536, 576), (576, 1536), (2048, 2048), (8192, 2048), (8192, 3072))  # outputs, inputs
-ENCODE = ((576, 1536, 64), (2048, 2048, 64), (768, 768, 1024), (3072, 768, 1024), (768, 3072, 1024))  # , rows
-OTHERS = (  # formats, and inputs that share a scale
-    (WeightFormat.TERNARY_DENSE, 0),
-    (WeightFormat.BINARY, 0),
-    (WeightFormat.INT2, 64),
-    (WeightFormat.INT3, 64),
-    (WeightFormat.INT4, 32),
-    (WeightFormat.INT4, 128),
-    (WeightFormat.INT8, 0),
-)
-GOALS = {"avx512vnni": 0.90, "avxvnni": 0.90, "avx2": 0.75}  # of the stream; one row from memory
+LIMITS, PEERS = "limits", "peers"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One matrix (outputs, inputs) times ``rows`` activation rows; ``hot``: weights stay in the caches."""
-
-    format: WeightFormat
-    outputs: int
-    inputs: int
-    rows: int = 1
-    hot: bool = False
-    group: int = 0  # inputs that share a scale; 0: the whole row does
-
-    @property
-    def argument(self) -> str:
-        return f"{int(self.format)}:{self.outputs}:{self.inputs}:{self.rows}:{int(self.hot)}:{self.group}"
-
-    @property
-    def name(self) -> str:
-        where = "hot" if self.hot else "from memory"
-        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
-        stored = {WeightFormat.TERNARY_DENSE: "ternary 1.6-bit"}.get(self.format, self.format.name.lower())
-        stored += f" g{self.group}" if self.group else ""
-        return f"{stored} {self.outputs}x{self.inputs}, {rows}, {where}"
-
-    @property
-    def macs(self) -> int:
-        return self.outputs * self.inputs * self.rows
-
-
-def cases() -> Iterator[Case]:
-    """What decoding (one row) and encoding (many) meet; ternary first, one shape each of the others."""
-    for hot in (False, True):
-        for outputs, inputs in DECODE if not hot else DECODE[:3]:
-            yield Case(WeightFormat.TERNARY, outputs, inputs, hot=hot)
-    for outputs, inputs, rows in ENCODE:
-        yield Case(WeightFormat.TERNARY, outputs, inputs, rows, hot=True)
-    for format_, group in OTHERS:
-        yield Case(format_, 2048, 2048, group=group)
-        yield Case(format_, 768, 3072, 1024, hot=True, group=group)
-
-
-def compile_program(folder: Path) -> Path:
-    """ops.cc with the kernels, without the delegate. Raises OperatorError: what to install."""
-    compiler = build.find_compiler()
-    commands = build.compile_commands(compiler, platform.machine(), [], folder)
-    commands = {target: line for target, line in commands.items() if Path(line[-3]).parent.name == "kernels"}
-    own, program = folder / "ops.o", folder / "ops"
-    include = f"-I{build.SOURCES / 'kernels'}"
-    commands[own] = [*compiler, "-std=c++17", "-O3", "-Wno-psabi", include, "-c", str(SOURCE), "-o", str(own)]
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(build.run_compiler, commands.values()))
-    build.run_compiler([*compiler, "-pthread", *map(str, commands), "-o", str(program)])
-    return program
-
-
-def measure(program: Path, isa: str, case: Case, rounds: int) -> dict:
-    """One line of ops.cc."""
-    done = subprocess.run([program, isa, str(rounds), case.argument], capture_output=True, text=True)
-    if done.returncode:
-        raise EdgeVlmError(f"bench-ops: {isa} {case.name}: {done.stderr.strip()}", "run edge-vlm doctor")
-    return json.loads(done.stdout)
-
-
-def rows_of(isa: str, case: Case, found: dict) -> list[Row]:
-    """The time, and the shares of the limit that holds for this case."""
-    rows = [Row(f"{isa} {case.name}", found["whole_us"], "us")]
-    peak_us = case.macs / found["macs_per_us"] if found["macs_per_us"] and isa == "avx512vnni" else None
-    if not case.hot:
-        small = case.outputs * case.inputs < SMALL_WEIGHTS
-        goal = 0.80 if small and isa == "avx512vnni" else GOALS.get(isa)
-        rows.append(
-            Row(f"{isa} {case.name}: share of the stream", found["read_us"] / found["whole_us"], "", goal, "higher")
-        )
-    elif peak_us is not None:
-        goal = 0.85 if case.rows == 1 else 0.90
-        rows.append(
-            Row(f"{isa} {case.name}: kernel, share of the peak", peak_us / found["kernel_us"], "", goal, "higher")
-        )
-        if case.rows > 1:
-            rows.append(
-                Row(f"{isa} {case.name}: with quantising, share", peak_us / found["whole_us"], "", 0.80, "higher")
-            )
+def limit_rows(rounds: int, folder: Path, console: Console) -> list[Row]:
+    """The kernels of every instruction set of this CPU but the scalar one."""
+    rows, wanted = [], list(op_limits.cases())
+    isas = [isa for isa in library_info().available_isas if isa != "scalar"]
+    program = op_limits.compile_program(folder)
+    with counted("cases", len(isas) * len(wanted), console) as progress:
+        for number, (isa, case) in enumerate((isa, case) for isa in isas for case in wanted):
+            rows += op_limits.rows_of(isa, case, op_limits.measure(program, isa, case, rounds))
+            progress(number + 1)
     return rows
+
+
+def peer_rows(rounds: int, folder: Path, console: Console) -> list[Row]:
+    with counted("matrices", len(op_peers.MATRICES), console) as progress:
+        return op_peers.peer_rows(op_peers.measure(op_peers.MATRICES, rounds, folder, progress))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-ops", description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=(LIMITS, PEERS), help="only this one (default: both)")
     parser.add_argument(
-        "--rounds", type=int, default=41, help="of each case; lower quartiles are shown (default: %(default)s)"
+        "--rounds",
+        type=int,
+        default=41,
+        help="of each case, small ones more; lower quartiles are shown (default: %(default)s)",
     )
-    parser.add_argument(
-        "--peer-rounds", type=int, default=7, help="in which all are asked; 0: no peers (default: %(default)s)"
-    )
+    parser.add_argument("--peer-rounds", type=int, default=9, help="the least is shown (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/ops.json"), help="default: %(default)s")
     args = parser.parse_args()
-    console, rows, wanted = open_console(), [], list(cases())
+    console, rows, pictures = open_console(), [], {}
     try:
-        isas = [isa for isa in library_info().available_isas if isa != "scalar"]
         with tempfile.TemporaryDirectory() as folder:
-            program = compile_program(Path(folder))
-            with counted("cases", len(isas) * len(wanted), console) as progress:
-                for number, (isa, case) in enumerate((isa, case) for isa in isas for case in wanted):
-                    rows += rows_of(isa, case, measure(program, isa, case, args.rounds))
-                    progress(number + 1)
-        limits = list(rows)
-        if args.peer_rounds:
-            with counted("rounds of peers", args.peer_rounds, console) as progress:
-                rows += measure_peers(args.peer_rounds, progress)
+            if args.part != PEERS:
+                pictures[LIMITS] = limit_rows(args.rounds, Path(folder), console)
+            if args.part != LIMITS:
+                pictures[PEERS] = peer_rows(args.peer_rounds, Path(folder), console)
+        rows = [row for part in pictures.values() for row in part]
         write_rows(args.out, rows)
-        draw_rows(args.out.with_suffix(".png"), "Linear kernels, one thread: shares of the machine's limits", limits)
+        titles = {LIMITS: "shares of the machine's limits", PEERS: "times faster than other runtimes"}
+        for part, found in pictures.items():
+            name = args.out.with_suffix(".png") if part == LIMITS else args.out.with_name(f"{args.out.stem}_peers.png")
+            draw_rows(name, f"Linear kernels, one thread: {titles[part]}", found)
     except EdgeVlmError as error:
         print(error, file=sys.stderr)
         return 1
     console.print(rows_table("linear kernels, one thread", rows))
-    console.print(f"written to {args.out} and {args.out.with_suffix('.png')}")
+    console.print(f"written to {args.out}, with a picture of each part beside it")
     return 0
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def serve(ready: dict, work: Callable[[], dict]) -> None:
     """Say ``ready``, then answer every line with what ``work`` returns, until the input ends."""
+    serve_requests(ready, lambda _: work())
+
+
+def serve_requests(ready: dict, work: Callable[[str], dict]) -> None:
+    """The same for work that depends on what the line says."""
     channel, sys.stdout = sys.stdout, sys.stderr  # what libraries print does not mix in
     print(json.dumps(ready), file=channel, flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(work()), file=channel, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(work(line.strip())), file=channel, flush=True)
 
 
 class Contender:
@@ -37,22 +43,25 @@ class Contender:
             "1000" if threads > 1 else "0"
         )  # threads of llama.cpp and PyTorch look out for work too
         command = [python, "-m", f"bench.peers.{module}", *map(str, arguments), "--threads", str(threads)]
+        self.errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up  # noqa: SIM115
         self.process = subprocess.Popen(
             command, env={**os.environ, **limits}, cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
         )  # fmt: skip
         self.ready = self.answer()
 
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            self.why = (self.process.stderr.read().strip().splitlines() or ["it ended"])[-1][:160]
+            self.process.wait(timeout=60)
+            self.errors.seek(0)
+            self.why = (self.errors.read().strip().splitlines() or ["it ended"])[-1][:160]
         return json.loads(line) if line else {}
 
-    def measure(self) -> None:
+    def measure(self, request: str = "") -> None:
         """Once more; the answer is kept in ``found``."""
         if not self.why:
-            self.process.stdin.write("\n")
+            self.process.stdin.write(request + "\n")
             self.process.stdin.flush()
             answer = self.answer()
             self.found += [answer] if answer else []
@@ -64,6 +73,7 @@ class Contender:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait(timeout=60)
+        self.errors.close()
 
 
 def require(holds: bool, what: str, remedy: str) -> None:

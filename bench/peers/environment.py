@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment of peers that no part of the project needs, installed from the package index at its first use."""
+"""The Python environment of the runtimes that we compare with, apart from our own packages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import sys
 from bench.peers.contender import ROOT, require
 
 PEERS_VENV = ROOT / ".venv-peers"
-# xllamacpp: llama.cpp as a wheel, which llama-cpp-python is not.
-PEERS = ["xllamacpp", "gguf", "numpy", "onnx", "onnxruntime"]
-COMPLETE = PEERS_VENV / "complete"  # holds what was installed
+PEERS = ("xllamacpp", "gguf", "numpy", "onnx", "onnxruntime", "cmake", "ninja")  # xllamacpp: llama.cpp
 
 
 def peers_python() -> str:
     """The interpreter of the peers' own environment, made at its first use. Raises EdgeVlmError."""
-    python = PEERS_VENV / "bin" / "python"
-    if not COMPLETE.is_file() or COMPLETE.read_text() != " ".join(PEERS):
+    python, complete = PEERS_VENV / "bin" / "python", PEERS_VENV / "complete"
+    wanted = " ".join(PEERS)
+    if not complete.is_file() or complete.read_text() != wanted:
         for command in (
             [sys.executable, "-m", "venv", str(PEERS_VENV)],
             [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *PEERS],
@@ -27,5 +26,5 @@ def peers_python() -> str:
         own = next(path for path in sys.path if path.endswith("site-packages"))
         site = next(PEERS_VENV.glob("lib/python*/site-packages"))
         (site / "edge_vlm_tests.pth").write_text(own + "\n")  # behind the peers' own packages
-        COMPLETE.write_text(" ".join(PEERS))
+        complete.write_text(wanted)
     return str(python)
