@@ -36,8 +36,8 @@ def test_summary_of_durations():
 
 def test_resident_memory_follows_an_allocation():
     before = rss_mb()
-    block = np.ones(40 << 20, np.uint8)
-    assert rss_mb() - before > 30
+    block = np.ones(200 << 20, np.uint8)
+    assert rss_mb() - before > 100  # systems may take back other pages of a long run meanwhile
     assert peak_rss_mb() >= rss_mb() - 1
     del block
 
