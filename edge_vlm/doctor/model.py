@@ -12,13 +12,16 @@ from edge_vlm.errors import EdgeVlmError
 
 
 def operators_checks() -> list[Check]:
-    """Find (or build), load and self-test the operator library; without it the NumPy reference computes."""
+    """Find (or build), load and self-test the operator library; names what computes without it."""
+    from custom_ops.builtin_linear import why_not_builtin
     from custom_ops.library import load_operators
+    from edge_vlm.runtime.interpreter import BUILTIN_NAME
 
     try:
         info = load_operators().info
     except EdgeVlmError as error:
-        detail = f"NumPy will compute, many times slower: {error.what}"
+        instead = "NumPy will compute, many times" if why_not_builtin() else f"{BUILTIN_NAME} will compute,"
+        detail = f"{instead} slower: {error.what}"
         return [Check("operators", WARN, detail, error.remedy)]
     available = ", ".join(info.available_isas)
     detail = f"{info.path}, self-test passed in {info.runtime}; {info.isa} of {available}"

@@ -141,6 +141,20 @@ def test_an_unknown_runtime_is_refused():
     assert "EDGE_VLM_RUNTIME=caffe: no such runtime" in result.stderr
 
 
+@pytest.mark.parametrize("absent", range(len(litert.INTERPRETERS)))
+def test_the_first_runtime_that_can_be_imported_is_taken(absent, tmp_path):
+    """Stand-ins in the order of preference, of which the first ones cannot be imported."""
+    for index, (module, _) in enumerate(litert.INTERPRETERS.values()):
+        path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in path.relative_to(tmp_path).parents:
+            (tmp_path / folder / "__init__.py").touch()
+        path.write_text("Interpreter = load_delegate = None" if index >= absent else "raise ImportError('absent')")
+    program = "from custom_ops.litert import load_runtime; print(load_runtime().name)"
+    result = run_python("-c", program, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}", EDGE_VLM_RUNTIME="")
+    assert result.stdout.split() == [("ai_edge_litert", "tflite_runtime", "tensorflow")[absent]], result.stderr
+
+
 def test_a_model_that_is_not_there(operators, tmp_path):
     with pytest.raises(OperatorError, match="absent.tflite"):
         operators.interpreter(tmp_path / "absent.tflite")
