@@ -63,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--data-cache", type=Path, metavar="DIR", help="scenes that train-demo rendered")
     parser.add_argument("--images", type=Path, metavar="PATH", help="your images with captions: see docs/compress.md")
+    parser.add_argument("--plain-captions", action="store_true",
+                        help="of --images: lower-case words, as train-photos teaches them")  # fmt: skip
     parser.add_argument("--steps", type=not_negative, help="training steps; 0: no training (default: by method)")
     parser.add_argument(
         "--solver", choices=["rtn", "gptq", "descent", "gptaq"],
@@ -151,7 +153,7 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
     if args.images is None:
         return RenderedScenes(args.folder, args.data_cache, args.seed)
     require(args.data_cache is None, "--images and --data-cache both name the data", "give one of them")
-    data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout)
+    data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout, args.plain_captions)
     if data.skipped:
         console.print(f"{args.images}: {skipped_text(data.skipped)}", highlight=False)
     return data

@@ -16,7 +16,7 @@ from offline_compress.evaluate.heldout import heldout_samples
 from offline_compress.export.checkpoint import read_config
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.batches import PairBatches, pair_batches
-from offline_compress.pairs.captioned_images import CaptionedImages
+from offline_compress.pairs.captioned_images import CaptionedImages, plain
 from offline_compress.train.calibration import CalibrationBatches
 from offline_compress.train.qat import BatchSource
 from offline_compress.train.scene_batches import scene_data
@@ -73,8 +73,12 @@ class RenderedScenes:
 class CaptionedPhotos:
     """A user's images with captions: the last ones are held out, at most a fifth of them."""
 
-    def __init__(self, folder: Path, pairs: CaptionedImages, seed: int, heldout: int) -> None:
+    def __init__(
+        self, folder: Path, pairs: CaptionedImages, seed: int, heldout: int, plain_captions: bool = False
+    ) -> None:
         """Raises SourceError where no image can be used, CheckpointError for a folder that is no model."""
+        if plain_captions:
+            pairs = replace(pairs, captions=tuple(plain(texts) for texts in pairs.captions))
         self.folder, self.seed, self.pairs = folder, seed, pairs
         self.image = read_image_settings(folder, read_config(folder))
         self.good, self.skipped = pairs.decodable()

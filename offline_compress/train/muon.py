@@ -39,11 +39,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix (rows, columns) with the same singular vectors and singular values near 1, by Newton-Schulz."""
+    """A matrix (rows, columns) with the same singular vectors and singular values near 1, by Newton-Schulz.
+
+    Computed in bfloat16, which is exact enough for a direction and several times faster."""
     a, b, c = _COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = (matrix.T if matrix.shape[0] > matrix.shape[1] else matrix).to(torch.bfloat16)
     x = x / (x.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of the photo captioner: its text half on captions alone, then the whole, its eyes taught by a teacher."""
+"""Training of the photo captioner in four stages: English, what to say of the teacher's features, eyes that give the
+same features, and all of it together on photographs."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
@@ -12,137 +13,202 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.train.distillation import IGNORED_LABEL
-from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig
+from offline_compress.train.float_training import FloatTrainer
+from offline_compress.train.muon import Muon
 from offline_compress.train.packed_captions import encode, packed_logits
-from offline_compress.train.photo_batches import PhotoBatches, TextBatches
+from offline_compress.train.photo_batches import Ahead, Batch
+from offline_compress.train.qat import BatchSource
+from offline_compress.train.teacher_bridge import TeacherBridge
 
 
 @dataclass(frozen=True)
-class PhotoTrainingConfig(FloatTrainingConfig):
-    """`text_steps` on captions alone come before `steps - text_steps` on photos. `vision_rate` is relative to `rate`.
-    The learning rate stays constant up to the last `decay` of the steps on photos and falls to 0 in these, and the
-    weights of the teacher's losses to a fifth, so that a run can be given more or fewer `steps` up to then. The model
-    that is kept is the running mean."""
+class Stages:
+    """Steps of each: `texts` captions without photos, text half alone; `teacher` captions of the teacher's features,
+    text half and connector; `glimpses` the vision encoder alone; `photos` everything."""
 
-    text_steps: int = 0
-    decay: float = 0.4
-    vision_rate: float = 0.4
-    feature_weight: float = 1.0
-    topic_weight: float = 1.0
+    texts: int
+    teacher: int
+    glimpses: int
+    photos: int
+
+    @property
+    def steps(self) -> int:
+        return sum(asdict(self).values())
+
+    def of(self, step: int) -> tuple[str, int, int]:
+        """The stage that a step lies in, the step within it, and its length."""
+        for name, length in asdict(self).items():
+            if step < length:
+                return name, step, length
+            step -= length
+        raise IndexError("behind the last stage")
+
+
+@dataclass(frozen=True)
+class PhotoTrainingConfig:
+    """`matrix_rate` is Muon's, for the matrices of the blocks, `rate` AdamW's, for all else. In each stage they rise
+    linearly over `warmup_steps`, stay, and fall to 0 over its last part, `decay`: up to there a run can be resumed with
+    another length. `last_rate` is what the rates of the stage `photos` are multiplied by, its encoder's by
+    `vision_rate` besides. The model that is kept is the running mean."""
+
+    stages: Stages
+    rate: float = 1e-3
+    matrix_rate: float = 0.02
+    weight_decay: float = 0.1
+    warmup_steps: int = 60
+    decay: float = 0.5
+    last_rate: float = 0.3
+    vision_rate: float = 0.5
+    hidden_weight: float = 1.0
+    feature_weight: float = 0.5
     smoothing: float = 0.1
-    dropout: float = 0.15
-    mean_over_steps: int = 150
-    frozen_blocks: int = 0  # of the vision encoder, with the patch convolution and positions
+    dropout: float = 0.2
+    mean_over_steps: int = 100
+    largest_gradient: float = 1.0
+    bf16: bool = True
+    checkpoint_every: int = 100
+
+    @property
+    def steps(self) -> int:
+        return self.stages.steps
 
     def identity(self) -> dict:
-        return {name: value for name, value in super().identity().items() if name not in ("steps", "decay")}
+        """What must be equal for a checkpoint to be continued."""
+        return {name: value for name, value in asdict(self).items() if name not in ("checkpoint_every", "stages")}
 
-    def left(self, step: int) -> float:
-        """1, from where the decay begins down to 0 at the last step."""
-        photo_steps = self.steps - self.text_steps
-        return min(1.0, (self.steps - step) / max(1, self.decay * photo_steps))
-
-
-class TeacherHeads(nn.Module):
-    """Linear layers from patches to the teacher's features and to words of the captions; thrown away afterwards."""
-
-    def __init__(self, hidden_size: int, components: int, topic_shares: torch.Tensor):
-        super().__init__()
-        self.features = nn.Linear(hidden_size, components)
-        self.topics = nn.Linear(2 * hidden_size, len(topic_shares))
-        with torch.no_grad():  # begin with the means, whatever the encoder gives
-            for layer in (self.features, self.topics):
-                nn.init.zeros_(layer.weight)
-            self.features.bias.zero_()
-            self.topics.bias.copy_(torch.logit(topic_shares, eps=1e-4))
-
-    def forward(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """hidden (B, patches, d): distance to the teacher relative to its variance, cross-entropy of the words."""
-        side = int(hidden.shape[1] ** 0.5)
-        target = batch["features"].transpose(1, 2).unflatten(2, (int(batch["features"].shape[1] ** 0.5), -1))
-        target = functional.interpolate(target, (side, side), mode="bilinear").flatten(2).transpose(1, 2)
-        seen = self.features(hidden)
-        pooled, wanted = seen.mean(1), target.mean(1)
-        distance = (seen - target).square().mean() / target.var() + (pooled - wanted).square().mean() / wanted.var()
-        logits = self.topics(torch.cat([hidden.mean(1), hidden.amax(1)], 1))
-        words = functional.binary_cross_entropy_with_logits(logits, batch["topics"], reduction="none").sum(1).mean()
-        return distance, words / 10
+    def rate_factor(self, step: int) -> float:
+        stage, done, length = self.stages.of(step)
+        warm, left = (done + 1) / self.warmup_steps, (length - done) / max(1, self.decay * length)
+        return min(1.0, warm, left) * (self.last_rate if stage == "photos" else 1.0)
 
 
-@dataclass
+@dataclass(frozen=True)
+class StagedBatches:
+    """Batches by stage."""
+
+    stages: Stages
+    texts: BatchSource
+    photos: BatchSource
+    glimpses: BatchSource
+
+    def batch(self, step: int) -> Batch:
+        stage, done, _ = self.stages.of(step)
+        source = {"texts": self.texts, "glimpses": self.glimpses}.get(stage, self.photos)
+        # both stages with captions go through the photos: the later one goes on where the earlier one stopped
+        return source.batch(done + self.stages.teacher if stage == "photos" else done)
+
+
 class PhotoTrainer(FloatTrainer):
-    """As `FloatTrainer`, in two stages."""
+    """As `FloatTrainer`, in stages, with a running mean of the weights in `kept`."""
 
-    config: PhotoTrainingConfig
-    batches: PhotoBatches
-    texts: TextBatches | None = None
-
-    def __post_init__(self) -> None:
-        self.vision = self.model.model.vision_model
-        hidden = self.model.config.vision_config.hidden_size
-        shares = torch.from_numpy(self.batches.topics.mean(0))
-        self.heads = TeacherHeads(hidden, self.batches.views.features[0].shape[2], shares)
-        self.optimiser = torch.optim.AdamW(self.groups(), lr=self.config.rate, betas=(0.9, 0.98), fused=True)
-        self.worker = copy.deepcopy(self.model).to(torch.bfloat16) if self.config.bf16 else self.model
-        self.kept = copy.deepcopy(self.model).eval()  # the running mean
+    def __init__(
+        self, model: nn.Module, batches: StagedBatches, bridge: TeacherBridge, config: PhotoTrainingConfig
+    ) -> None:
+        self.model, self.config, self.step = model, config, 0
+        self.batches, self.heads = Ahead(batches.batch, config.steps), bridge
+        self.optimisers = make_optimisers(model, bridge, config)
+        self.worker = copy.deepcopy(model).to(torch.bfloat16) if config.bf16 else model
+        self.kept = copy.deepcopy(model).eval()
         self.worker.train()
-        freeze(self.worker.model.vision_model, self.config.frozen_blocks)
-        add_dropout(self.worker, self.config.dropout)
-
-    def groups(self) -> list[dict]:
-        eyes = {id(p) for p in self.vision.parameters()}
-        rest = [*self.model.parameters(), *self.heads.parameters()]
-        groups = []
-        for share, parameters in ((self.config.vision_rate, [p for p in rest if id(p) in eyes]),
-                                  (1.0, [p for p in rest if id(p) not in eyes])):  # fmt: skip
-            groups.append({"params": [p for p in parameters if p.ndim > 1], "share": share,
-                           "weight_decay": self.config.weight_decay})  # fmt: skip
-            groups.append({"params": [p for p in parameters if p.ndim <= 1], "share": share, "weight_decay": 0.0})
-        return groups
+        add_dropout(self.worker, config.dropout)
 
     def train_step(self) -> tuple[dict[str, float], dict[str, float], int]:
-        done, left = self.step - self.config.text_steps, self.config.left(self.step)
-        warm = min(1.0, (1 + (self.step if done < 0 else done)) / self.config.warmup_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate * group["share"] * warm * left
+        stage, done, _ = self.config.stages.of(self.step)
+        self.set_rates(stage)
         torch.manual_seed(self.step)  # dropout, so that a resumed run goes on as it would have
-        if done < 0:
-            batch = self.texts.batch(self.step)
-            losses = {"answer": caption_loss(self.worker, batch, None, self.config.smoothing)}
-            loss = losses["answer"]
-        else:
-            batch = self.batches.batch(done)
-            patches = encode(self.worker, batch["pixel_values"][:, 0])
-            answer = caption_loss(self.worker, batch, patches, self.config.smoothing)
-            features, topics = self.heads(patches.float(), batch)
-            taught = self.config.feature_weight * features + self.config.topic_weight * topics
-            loss = answer + (0.2 + 0.8 * left) * taught
-            losses = {"answer": answer, "features": features, "topics": topics}
+        batch = self.batches.batch(self.step)
+        losses = self.losses(stage, batch)
+        loss = sum(self.weight(name, stage) * value for name, value in losses.items())
         if not torch.isfinite(loss):
             raise InputError(f"the loss of step {self.step + 1} is {loss.item()}", "train with a smaller --rate")
         loss.backward()
-        self.update()
-        return {name: value.item() for name, value in losses.items()}, {}, len(batch["input_ids"])
+        self.update(restart=done == 0)
+        return {name: value.item() for name, value in losses.items()}, {}, len(next(iter(batch.values())))
 
-    def update(self) -> None:
+    def losses(self, stage: str, batch: Batch) -> dict[str, torch.Tensor]:
+        if stage == "texts":
+            return {"answer": caption_loss(self.worker, batch, None, self.config.smoothing)}
+        if stage == "teacher":
+            patches = self.heads.adapted(batch["features"]).to(self.worker.dtype)
+            return {"answer": caption_loss(self.worker, batch, patches, self.config.smoothing)}
+        patches = encode(self.worker, batch["pixel_values"][:, 0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
+            hidden, features = self.heads.distances(patches, batch["features"])
+        taught = {"hidden": hidden, "features": features}
+        if stage == "glimpses":
+            return taught
+        return {"answer": caption_loss(self.worker, batch, patches, self.config.smoothing), **taught}
+
+    def weight(self, loss: str, stage: str) -> float:
+        """The teacher's losses fade as the encoder learns from the captions themselves."""
+        fading = 0.1 + 0.9 * self.config.rate_factor(self.step) / self.config.last_rate if stage == "photos" else 1.0
+        return {"answer": 1.0, "hidden": fading * self.config.hidden_weight,
+                "features": fading * self.config.feature_weight}[loss]  # fmt: skip
+
+    def set_rates(self, stage: str) -> None:
+        factor = self.config.rate_factor(self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                share = self.config.vision_rate if stage == "photos" and group["sees"] else 1.0
+                group["lr"] = group["rate"] * factor * share
+
+    def update(self, restart: bool = False) -> None:
+        """``restart``: the running mean begins anew."""
         for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
             if working is not parameter:
                 parameter.grad = None if working.grad is None else working.grad.float()
                 working.grad = None
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], self.config.largest_gradient)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.refresh_worker()
         with torch.no_grad():
-            share = max(1 / (self.step + 1), 1 / self.config.mean_over_steps)
+            _, done, _ = self.config.stages.of(self.step)
+            share = 1.0 if restart else max(1 / (done + 1), 1 / self.config.mean_over_steps)
             torch._foreach_lerp_(list(self.kept.parameters()), list(self.model.parameters()), share)
 
     def state(self) -> dict:
-        return {**super().state(), "kept": self.kept.state_dict()}
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "kept": self.kept.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "config": self.config.identity(),
+        }
 
     def restore(self, state: dict, where: object) -> None:
-        super().restore(state, where)
+        if state.get("config") != self.config.identity():
+            raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
         self.kept.load_state_dict(state["kept"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step = state["step"]
+        self.refresh_worker()
+
+
+def make_optimisers(
+    model: nn.Module, bridge: TeacherBridge, config: PhotoTrainingConfig
+) -> tuple[torch.optim.Optimizer, ...]:
+    """A group `sees` where it belongs to the vision encoder. Norms and biases are not decayed."""
+    vision, text = model.model.vision_model, model.model.text_model
+    inside = {id(p) for blocks in (vision.encoder.layers, text.layers) for p in blocks.parameters() if p.ndim == 2}
+    eyes = {id(p) for p in vision.parameters()}
+    matrices, others = [], []
+    for sees in (True, False):
+        mine = [p for p in [*model.parameters(), *bridge.parameters()] if (id(p) in eyes) == sees]
+        rest = [p for p in mine if id(p) not in inside]
+        matrices.append({"params": [p for p in mine if id(p) in inside], "rate": config.matrix_rate, "sees": sees})
+        for decay, params in ((config.weight_decay, [p for p in rest if p.ndim > 1]),
+                              (0.0, [p for p in rest if p.ndim <= 1])):  # fmt: skip
+            others.append({"params": params, "weight_decay": decay, "rate": config.rate, "sees": sees})
+    return (
+        Muon(matrices, config.matrix_rate, weight_decay=config.weight_decay),
+        torch.optim.AdamW(others, config.rate, betas=(0.9, 0.98), fused=True),
+    )
 
 
 def caption_loss(
@@ -152,13 +218,6 @@ def caption_loss(
     known = batch["labels"] != IGNORED_LABEL
     logits = packed_logits(model, batch, patches).float()
     return functional.cross_entropy(logits, batch["labels"][known], label_smoothing=smoothing)
-
-
-def freeze(vision: nn.Module, blocks: int) -> None:
-    """No gradients below ``blocks``: nearly a third less to compute per frozen half."""
-    if blocks:
-        for module in (vision.embeddings, *vision.encoder.layers[:blocks]):
-            module.requires_grad_(False)
 
 
 def add_dropout(model: nn.Module, share: float) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import numpy as np
 
 from edge_vlm.errors import SourceError
 from edge_vlm.files import make_folder, reporting
-from offline_compress.evaluate.caption_metrics import caption_metrics, words
+from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import save_folder
+from offline_compress.models.mobilenet_features import MobileNetFeatures
 from offline_compress.models.photo_model import IMAGE_SIZE, IMAGE_TOKENS, VOCABULARY, build_photo_model, photo_config
 from offline_compress.models.photo_views import PhotoViews
 from offline_compress.models.tokenizer import train_tokenizer
@@ -29,18 +29,19 @@ from offline_compress.train.compression import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.demo_training import mean, read_curve
 from offline_compress.train.float_training import TrainingProgress
-from offline_compress.train.photo_batches import PhotoBatches, TextBatches
-from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig
+from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches
+from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
+from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes
 
 CHECKPOINT, CURVE, PICTURE, METRICS, MODEL = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json", "model"
 QUICK_PHOTOS = 100
 CURVE_EVERY = 10
 PREVIEW_EVERY = 250
-TOPICS = 800
-TOO_COMMON = 8  # words: "a", "in", "the" tell nothing of a photo
+SCALING_PHOTOS = 200  # that the spread of the teacher's features is taken from
+GLIMPSES_PER_PHOTO = 4  # batches of glimpses are larger: nothing is read with them
 PANELS = (
     ("caption loss", ("answer",)),
-    ("teacher", ("features", "topics")),
+    ("teacher", ("hidden", "features")),
     ("dev captions", ("dev_cider", "dev_bleu_4", "dev_rouge_l")),
 )
 
@@ -51,7 +52,7 @@ class PhotoData:
 
     train: CaptionedImages
     dev: CaptionedImages
-    views: PhotoViews
+    teacher: MobileNetFeatures
     texts: tuple[str, ...]
 
 
@@ -64,22 +65,26 @@ class PhotoTraining:
     config: PhotoTrainingConfig
     batch: int = 32
     seed: int = 0
-    dinov2: Path | None = None
     say: Callable[[str], None] = print
     rows: list[dict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        cv2.setNumThreads(1)
         captions = [plain(texts) for texts in self.data.train.captions]
         told = [text for texts in captions for text in texts]
         self.tokenizer = train_tokenizer([*told, *self.data.texts], VOCABULARY)
         self.prompt = Prompt.smolvlm(IMAGE_TOKENS)
-        model = build_photo_model(photo_config(len(self.tokenizer)), self.seed, self.dinov2)
+        model = build_photo_model(photo_config(len(self.tokenizer)), self.seed)
         use_plain_attention(model)
-        batches = PhotoBatches(
-            self.data.views, captions, self.tokenizer, self.prompt, self.batch, topics_of(told), self.seed
+        views = PhotoViews(self.data.train, self.data.teacher, IMAGE_SIZE)
+        batches = StagedBatches(
+            self.config.stages,
+            TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed),
+            PhotoBatches(views, captions, self.tokenizer, self.prompt, self.batch, self.seed),
+            GlimpseBatches(views, GLIMPSES_PER_PHOTO * self.batch, self.seed),
         )
-        texts = TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed)
-        self.trainer = PhotoTrainer(model, batches, self.config, texts=texts)
+        bridge = TeacherBridge(model.config.vision_config.hidden_size, *feature_statistics(views))
+        self.trainer = PhotoTrainer(model, batches, bridge, self.config)
         self.window: list[TrainingProgress] = []
 
     def run(self, resume: bool, report: Callable[[TrainingProgress], None]) -> Path:
@@ -121,7 +126,7 @@ class PhotoTraining:
         save_checkpoint(trainer.state(), self.out / CHECKPOINT)
         save_folder(trainer.kept, self.tokenizer, self.out / MODEL)
         due = trainer.step % PREVIEW_EVERY < self.config.checkpoint_every or trainer.step == self.config.steps
-        metrics = self.preview() if due and trainer.step > self.config.text_steps else {}
+        metrics = self.preview() if due and trainer.step > self.config.stages.texts else {}
         trainer.worker.train()
         if metrics:
             self.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
@@ -130,23 +135,30 @@ class PhotoTraining:
         draw_curve(self.rows, self.out / PICTURE, PANELS)
 
     def preview(self) -> dict[str, float]:
+        """Through the teacher's eyes as long as the encoder has not begun to learn."""
         images = squares(self.data.dev, QUICK_PHOTOS)
         references = [plain(texts) for texts in self.data.dev.captions[: len(images)]]
-        said = greedy_captions(self.trainer.kept, self.tokenizer, self.prompt, images, max_new_tokens=24)
+        model, stages = self.trainer.kept, self.config.stages
+        own = model.model.vision_model
+        if self.trainer.step <= stages.texts + stages.teacher:
+            model.model.vision_model = TeacherEyes(self.data.teacher, self.trainer.heads)
+        try:
+            said = greedy_captions(model, self.tokenizer, self.prompt, images, max_new_tokens=24)
+            first = [texts[0] for texts in references]
+            scores = answer_log_probabilities(model, self.tokenizer, self.prompt, images, first)
+        finally:
+            model.model.vision_model = own
         metrics = caption_metrics(said, references, meteor=False)
-        scores = answer_log_probabilities(
-            self.trainer.kept, self.tokenizer, self.prompt, images, [texts[0] for texts in references]
-        )
         self.say(f"says: {said[:3]}")
         return {name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l")} | {
             "token_perplexity": round(from_log_probabilities(scores), 3)
         }
 
 
-def topics_of(captions: Sequence[str]) -> tuple[str, ...]:
-    """The words that captions use most, but for the very most."""
-    counts = Counter(word for caption in captions for word in set(words(caption)))
-    return tuple(word for word, _ in counts.most_common(TOPICS + TOO_COMMON)[TOO_COMMON:])
+def feature_statistics(views: PhotoViews) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (1280,) of the teacher's features over some photos."""
+    features = np.concatenate([views.whole(i).features for i in range(min(SCALING_PHOTOS, len(views)))])
+    return features.mean(0), features.std(0)
 
 
 def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:

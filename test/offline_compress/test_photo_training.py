@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import cv2
 import numpy as np
 import pytest
 
@@ -7,31 +8,49 @@ pytest.importorskip("transformers")
 
 from edge_vlm.errors import InputError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
+from offline_compress.models.mobilenet_features import CHANNELS, SIDE  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
-from offline_compress.models.photo_views import PhotoViews, view_of  # noqa: E402
+from offline_compress.models.photo_views import PhotoViews, View  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
+from offline_compress.pairs.captioned_images import CaptionedImages  # noqa: E402
 from offline_compress.train.attention import use_plain_attention  # noqa: E402
 from offline_compress.train.distillation import IGNORED_LABEL  # noqa: E402
 from offline_compress.train.packed_captions import encode, packed  # noqa: E402
-from offline_compress.train.photo_batches import PhotoBatches, TextBatches  # noqa: E402
+from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches  # noqa: E402
 from offline_compress.train.photo_trainer import (  # noqa: E402
     PhotoTrainer,
     PhotoTrainingConfig,
+    StagedBatches,
+    Stages,
     caption_loss,
 )
+from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes  # noqa: E402
 
 CAPTIONS = [
     ("a dog runs", "a brown dog on the left"),
     ("two boys", "boys on a field of grass"),
     ("a cat", "a cat sits"),
 ]
+SIZE, TOKENS = 56, 49
+FEW = Stages(2, 2, 2, 2)
+
+
+class Teacher:
+    """In the place of MobileNetV2: sees the mean colour of each of 7 x 7 fields, in its first three channels."""
+
+    size = 28
+
+    def __call__(self, image_rgb):
+        features = np.zeros((SIDE * SIDE, CHANNELS), np.float32)
+        features[:, :3] = cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3) / 255
+        return features
 
 
 def small_config(vocabulary):
     config = photo_config(vocabulary)
     vision, text = config.vision_config, config.text_config
     vision.hidden_size, vision.intermediate_size, vision.num_attention_heads, vision.num_hidden_layers = 32, 48, 2, 2
-    vision.image_size = 56  # 4 x 4 patches
+    vision.image_size, vision.patch_size = SIZE, SIZE // SIDE
     text.hidden_size, text.intermediate_size, text.num_hidden_layers, text.head_dim = 32, 48, 2, 8
     return config
 
@@ -41,55 +60,59 @@ def tokenizer():
     return train_tokenizer(text for texts in CAPTIONS for text in texts)
 
 
-def make_batches(tokenizer, views=2):
+@pytest.fixture(scope="module")
+def views():
     rng = np.random.default_rng(0)
-    pixels = tuple(rng.integers(0, 256, (3, 56, 56, 3), dtype=np.uint8) for _ in range(views))
-    features = tuple(rng.standard_normal((3, 49, 6)).astype(np.float16) for _ in range(views))
-    return PhotoBatches(PhotoViews(pixels, features), CAPTIONS, tokenizer, Prompt.smolvlm(4), 2, ("dog", "cat"), seed=1)
+    coarse = [rng.integers(0, 256, (5, 6, 3), dtype=np.uint8) for _ in CAPTIONS]
+    encoded = [cv2.imencode(".png", cv2.resize(image, (48, 40)))[1].tobytes() for image in coarse]
+    photos = CaptionedImages("test", ("0", "1", "2"), tuple(CAPTIONS), lambda name: encoded[int(name)])
+    return PhotoViews(photos, Teacher(), SIZE)
 
 
-def make_trainer(tokenizer, **options):
+def make_batches(views, tokenizer):
+    return PhotoBatches(views, CAPTIONS, tokenizer, Prompt.smolvlm(TOKENS), 2, seed=1)
+
+
+def make_trainer(views, tokenizer, stages=FEW, **options):
     model = build_photo_model(small_config(len(tokenizer)))
     use_plain_attention(model)
-    texts = TextBatches([text for texts in CAPTIONS for text in texts], tokenizer, Prompt.smolvlm(4), 1)
-    config = PhotoTrainingConfig(**({"steps": 6, "text_steps": 2, "warmup_steps": 1} | options))
-    return PhotoTrainer(model, make_batches(tokenizer), config, texts=texts)
+    texts = TextBatches([text for texts in CAPTIONS for text in texts], tokenizer, Prompt.smolvlm(TOKENS), 1)
+    batches = StagedBatches(stages, texts, make_batches(views, tokenizer), GlimpseBatches(views, 4, 1))
+    features = np.concatenate([views.whole(i).features for i in range(3)])
+    torch.manual_seed(0)
+    bridge = TeacherBridge(32, features.mean(0), features.std(0))
+    config = PhotoTrainingConfig(stages, **({"warmup_steps": 1, "bf16": False, "dropout": 0.0} | options))
+    return PhotoTrainer(model, batches, bridge, config)
 
 
-def test_packed_captions_are_learned_as_if_each_stood_alone(tokenizer):
+def test_packed_captions_are_learned_as_if_each_stood_alone(views, tokenizer):
     model = build_photo_model(small_config(len(tokenizer))).eval()
     use_plain_attention(model)
-    batch = make_batches(tokenizer).batch(0)
+    batches = make_batches(views, tokenizer)
+    batch = batches.batch(0)
     together = caption_loss(model, batch, encode(model, batch["pixel_values"][:, 0]), 0.0)
     total = count = 0
-    batches = make_batches(tokenizer)
-    order = np.sort(np.random.default_rng([1, 0, 0]).permutation(3)[:2])
-    for row, photo in enumerate(order):
-        mirrored = PhotoViews.mirrored(photo % 2)
-        for answer, sided in zip(batches.answers[photo], batches.sided[photo], strict=True):
-            if mirrored and sided:
+    for row in range(2):
+        pixels, labels = batch["pixel_values"][row : row + 1], batch["labels"][row]
+        answer = []
+        for token in labels[labels != IGNORED_LABEL].tolist():
+            answer.append(token)
+            if token != tokenizer.eos_token_id:
                 continue
             ids = torch.tensor([[*batches.prompt, *answer]])
-            logits = model(input_ids=ids, pixel_values=batch["pixel_values"][row : row + 1], use_cache=False).logits
+            logits = model(input_ids=ids, pixel_values=pixels, use_cache=False).logits
             scores = torch.log_softmax(logits[0, len(batches.prompt) - 1 : -1], -1)
             total -= scores.gather(1, torch.tensor(answer)[:, None]).sum().item()
-            count += len(answer)
+            count, answer = count + len(answer), []
     assert together.item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_captions_with_sides_are_not_told_of_mirrored_views(tokenizer):
-    batches = make_batches(tokenizer)
-    left = batches.answers[0][1]
-    for step in range(8):
-        epoch = step  # one batch of two of three photos per epoch
-        chosen = np.sort(np.random.default_rng([1, 0, epoch]).permutation(3)[:2])
-        batch = batches.batch(step)
-        for row, photo in enumerate(chosen):
-            told = [v for v in batch["labels"][row].tolist() if v != IGNORED_LABEL]
-            if photo == 0:
-                mirrored = PhotoViews.mirrored((photo + epoch) % 2)
-                assert (len(told) == len(batches.answers[0][0])) == mirrored
-                assert (told[-len(left) :] == left) != mirrored
+def test_captions_with_sides_are_not_told_of_mirrored_views(views, tokenizer):
+    batches = make_batches(views, tokenizer)
+    straight, mirrored = (View(np.zeros((SIZE, SIZE, 3)), np.zeros((TOKENS, CHANNELS)), flag) for flag in (False, True))
+    assert batches.told(0, straight) == batches.answers[0]
+    assert batches.told(0, mirrored) == batches.answers[0][:1]
+    assert batches.told(1, mirrored) == batches.answers[1]
 
 
 def test_packed_sequences_see_prompt_and_own_caption_only():
@@ -100,39 +123,59 @@ def test_packed_sequences_see_prompt_and_own_caption_only():
     assert batch["attention_mask"][0, 0, 4].tolist() == [True, True, False, False, True]
 
 
-def test_a_resumed_training_gives_the_same_weights_and_may_be_shortened_before_the_decay(tokenizer):
-    whole, first = make_trainer(tokenizer), make_trainer(tokenizer)
-    saved = []
+def test_a_view_depends_on_its_generator_alone_and_the_teacher_sees_the_same_picture(views):
+    for kind in (views.told, views.glimpse):
+        first, again, other = (kind(1, np.random.default_rng(seed)) for seed in (3, 3, 4))
+        assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.features, again.features)
+        assert not np.array_equal(first.pixels, other.pixels)
+        seen = Teacher()(first.pixels)
+        assert np.abs(seen - first.features).max() < 0.2, "another picture would be further away than resizing"
+
+
+def test_stages_follow_one_another_and_each_learns_its_own_part(views, tokenizer):
+    trainer = make_trainer(views, tokenizer, Stages(8, 30, 40, 10), matrix_rate=0.01, rate=3e-3)
+    losses, changed = [], []
+    eyes, tongue = trainer.model.model.vision_model, trainer.model.model.text_model
+
+    def report(progress):
+        losses.append(progress.losses)
+        changed.append(
+            tuple(float(sum(p.detach().double().sum() for p in part.parameters())) for part in (eyes, tongue))
+        )
+
+    trainer.run(report, lambda t: None)
+    assert [set(losses[i]) for i in (0, 8, 38, 78)] == [
+        {"answer"}, {"answer"}, {"hidden", "features"}, {"answer", "hidden", "features"},
+    ]  # fmt: skip
+    assert losses[37]["answer"] < losses[8]["answer"] < losses[0]["answer"]
+    assert losses[77]["hidden"] < 0.7 * losses[38]["hidden"]
+    assert changed[0][0] == changed[37][0] and changed[0][1] != changed[37][1], "eyes rest while the text half learns"
+    assert changed[38][1] == changed[77][1] and changed[38][0] != changed[77][0], "and the other way round"
+    assert changed[78][0] != changed[87][0] and changed[78][1] != changed[87][1]
+
+
+def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, tokenizer):
+    trainer = make_trainer(views, tokenizer)
+    features = torch.from_numpy(np.stack([views.whole(i).features for i in range(3)]))
+    hidden, _ = trainer.heads.distances(trainer.heads.adapted(features), features)
+    assert hidden.item() == 0
+    images = torch.from_numpy(np.stack([views.whole(i).pixels for i in range(3)])).permute(0, 3, 1, 2) / 127.5 - 1
+    eyes = TeacherEyes(Teacher(), trainer.heads)(images).last_hidden_state
+    assert eyes.shape == (3, TOKENS, 32)
+    assert trainer.heads.distances(eyes, features)[0].item() < 0.05, "but for resizing"
+
+
+def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, tokenizer):
+    whole, first = make_trainer(views, tokenizer), make_trainer(views, tokenizer)
     whole.run(lambda p: None, lambda t: None)
-    for _ in range(3):
+    for _ in range(5):
         first.train_step()
         first.step += 1
-    saved.append(first.state())
-    again = make_trainer(tokenizer)
-    again.restore(saved[0], "checkpoint.pt")
+    again = make_trainer(views, tokenizer)
+    again.restore(first.state(), "checkpoint.pt")
     again.run(lambda p: None, lambda t: None)
     for a, b in zip(whole.kept.parameters(), again.kept.parameters(), strict=True):
         assert torch.equal(a, b)
-    longer = make_trainer(tokenizer, steps=20)
-    longer.restore(saved[0], "checkpoint.pt")
+    make_trainer(views, tokenizer, Stages(2, 2, 9, 9)).restore(first.state(), "checkpoint.pt")
     with pytest.raises(InputError, match="other training options"):
-        make_trainer(tokenizer, rate=0.5).restore(saved[0], "checkpoint.pt")
-
-
-def test_both_stages_learn_and_frozen_blocks_stay(tokenizer):
-    trainer = make_trainer(tokenizer, steps=40, text_steps=8, frozen_blocks=1, rate=3e-3, checkpoint_every=100)
-    before = [p.clone() for p in trainer.vision.encoder.layers[0].parameters()]
-    losses = []
-    trainer.run(lambda p: losses.append(p.losses), lambda t: None)
-    assert set(losses[0]) == {"answer"} and set(losses[-1]) == {"answer", "features", "topics"}
-    assert losses[7]["answer"] < losses[0]["answer"] and losses[-1]["answer"] < losses[8]["answer"]
-    after = trainer.vision.encoder.layers[0].parameters()
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_a_view_depends_on_its_number_and_the_photo_alone():
-    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    assert view_of(image, 0, 3) is image
-    crop = view_of(image, 2, 3)
-    assert np.array_equal(crop, view_of(image, 2, 3)) and crop.shape != view_of(image, 2, 4).shape
-    assert crop.shape[0] * crop.shape[1] >= 0.4 * 40 * 50
+        make_trainer(views, tokenizer, rate=0.5).restore(first.state(), "checkpoint.pt")
