@@ -11,7 +11,6 @@ from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.live.captioner import CaptionRequest, LiveCaptioner
 from edge_vlm.live.mailbox import Mailbox
-from edge_vlm.live.memory_return import MemoryReturn
 from edge_vlm.live.observer import LiveObserver
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
@@ -24,6 +23,7 @@ from edge_vlm.ros.inputs import Inputs, chosen_event_type
 from edge_vlm.ros.outputs import Outputs
 from edge_vlm.ros.pipeline_opening import PipelineOpener, tested
 from edge_vlm.ros.services import Services
+from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.sources.message_types import COMPRESSED_IMAGE, IMAGE
 from edge_vlm.step_report import StepReport
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from edge_vlm.errors import BundleError, InputError
 from edge_vlm.runtime.bundle import EXPORT_AGAIN, TOKENIZER_FILE, Bundle
+from edge_vlm.runtime.memory_return import return_freed_memory
 
 
 class CaptionTokenizer:
@@ -23,6 +24,7 @@ class CaptionTokenizer:
             self.tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise BundleError(f"{path}: the tokenizer cannot be read ({error})", EXPORT_AGAIN) from error
+        return_freed_memory()  # of reading it: as much again as a large vocabulary itself takes
         if self.tokenizer.get_vocab_size() > self.info.text.vocab_size:
             raise BundleError(f"{path}: more tokens than the model's {self.info.text.vocab_size}", EXPORT_AGAIN)
         self.prompts: dict[str, np.ndarray] = {}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edge_vlm.live.mailbox import Mailbox
-from edge_vlm.live.memory_return import MemoryReturn
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
 from edge_vlm.meters import rss_mb
+from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.step_report import Caption, Energy, StepReport
 
 
