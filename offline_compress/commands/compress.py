@@ -18,6 +18,7 @@ from offline_compress.evaluate.captioning import answer_log_probabilities, greed
 from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
+from offline_compress.export.weights import ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
@@ -68,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=not_negative, help="training steps; 0: no training (default: by method)")
     parser.add_argument(
         "--solver", choices=["rtn", "gptq", "descent", "gptaq"],
-        help="without training: round, or solve against calibration pairs (default: gptq where there are any)",
+        help="round, or solve against calibration pairs, instead of training or, with --steps, before it (default: "
+        "gptq where there are pairs and no training)",
     )  # fmt: skip
     parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")
     parser.add_argument("--pairs", type=count, default=128, help="calibration pairs of a solver (default: %(default)s)")
@@ -112,8 +114,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"both graphs: {planned_bytes(source.weights, source.plan, args.dense) / 1e6:.1f} MB")
         return 0
     training = None
+    if args.method == "auto":
+        require(steps == 0, "an automatic plan is not trained", "give --steps 0, or a --method")
+    solved = None
     if solver != "rtn" or args.method == "auto":
-        require(steps == 0, "a solver works without training", "give --steps 0, or leave out --solver")
         require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
         config = TrainingFree(
             solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
@@ -123,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             args.resume == "auto", console,
         )  # fmt: skip
         training["options"]["seed"] = args.seed
+        solved = weights
     else:
         weights, rows = source.initial()
         console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
@@ -130,12 +135,12 @@ def run(args: argparse.Namespace) -> int:
         require(data is not None, "training needs data",
                 "give --images PATH or --data-cache DIR, or --steps 0 to round without training")  # fmt: skip
         config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
-        weights, rows, curve = train(args, source, config, data, processes, console)
+        weights, rows, curve = train(args, source, config, data, processes, console, solved)
         processes.leave()
         if not processes.leads:
             return 0
         console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
-        training = training_report(config, curve)
+        training = training_report(config, curve) | {"calibration": training and training["options"]}
     name = args.name or args.folder.resolve().name
     rows = dense_rows(rows) if args.dense else rows
     write_bundle(source, weights, args.out, name, report_of(source, rows, training, None), args.dense)
@@ -182,9 +187,9 @@ def work_folder(args: argparse.Namespace) -> Path:
 
 def train(
     args: argparse.Namespace, source: Source, config: QatConfig, data: CompressionData, processes: Processes,
-    console: Console,
+    console: Console, solved: ModelWeights | None,
 ):  # fmt: skip
-    """QAT on the training data, up to the last step or on from its checkpoint."""
+    """QAT on the training data, up to the last step or on from its checkpoint; from the codes of a solver, if any."""
     torch.manual_seed(args.seed)
     with counted(f"{args.method}: step", config.steps, console) as advance:
         return train_quantised(
@@ -196,6 +201,7 @@ def train(
             lambda progress: advance(progress.step, losses_text(progress)),
             watcher(data.heldout(args.watch) if processes.leads else [], data, console),
             processes,
+            solved,
         )
 
 

@@ -10,6 +10,7 @@ Gradients pass every rounding unchanged (straight-through): source paper T, equa
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -151,7 +152,7 @@ class LowBitLinear(FakeQuantLinear):
     ) -> None:
         super().__init__(*weight.shape, bias)
         self.weight_format = weight_format
-        codes = torch.from_numpy(start.codes).float()
+        codes = torch.from_numpy(np.array(start.codes)).float()
         scale = torch.from_numpy(start.scale.copy())
         latent = (weight.detach().float() / scale.clamp_min(1e-30)[:, None]).clamp(-1, 1)
         self.latent = nn.Parameter(latent_with_codes(latent, codes, weight_format))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from offline_compress.quantize.fake_quant import (
 )
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
+from offline_compress.quantize.rows import QuantisedRows
+
+LOW_BIT = (WeightFormat.TERNARY, WeightFormat.BINARY)
 
 
 def float_weights(model: nn.Module) -> ModelWeights:
@@ -30,9 +33,12 @@ def float_weights(model: nn.Module) -> ModelWeights:
     return ModelWeights.from_tensors(model.config.to_dict(), tensors, "the model")
 
 
-def quantise_model(model: nn.Module, table: Sequence[PlannedMatrix]) -> list[MatrixReport]:
+def quantise_model(
+    model: nn.Module, table: Sequence[PlannedMatrix], solved: Mapping[str, LinearWeights] | None = None
+) -> list[MatrixReport]:
     """Replaces, in place, every planned module by its fake-quantised twin; float32 lines stay as they are.
 
+    Codes and scales are the method's own, rounded, or those ``solved`` by a solver.
     Raises QuantizeError for a matrix with NaN, infinity or only zeros, a model already quantised, or a module
     that is no Linear, embedding or patch convolution.
     """
@@ -43,6 +49,8 @@ def quantise_model(model: nn.Module, table: Sequence[PlannedMatrix]) -> list[Mat
     for line in table:
         weights = source.linears[line.name]
         start = quantise_matrix(weights.codes, line)
+        if solved is not None and line.method.format in LOW_BIT:
+            start = QuantisedRows.of_weights(weights.codes, solved[line.name])
         if start is None:
             reports.append(matrix_report(line, weights, weights, 0.0))
             continue

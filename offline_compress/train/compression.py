@@ -116,9 +116,11 @@ def train_quantised(
     report: Callable[[QatProgress], None],
     watch: Callable[[torch.nn.Module], None] | None = None,
     processes: Processes | None = None,
+    solved: ModelWeights | None = None,
 ) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
     """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
 
+    It starts from rounded codes, or from those of ``solved``.
     ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
     end with the same weights.
 
@@ -126,7 +128,7 @@ def train_quantised(
     """
     teacher = load_float_model(source.folder)
     student = copy.deepcopy(teacher)
-    rows = quantise_model(student, source.table)
+    rows = quantise_model(student, source.table, None if solved is None else solved.linears)
     processes = processes or Processes()
     trainer = QatTrainer(student, teacher, batches, config, processes)
     make_folder(work)

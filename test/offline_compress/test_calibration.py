@@ -78,10 +78,23 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
     assert {row["saliency_share"] is None for row in solved.report()["layers"] if row["bits"] < 8} == {False}
 
 
+def test_training_starts_from_what_a_solver_found(hf_folder, tmp_path, pairs):
+    words = ("--solver", "gptq", "--pairs", 8)
+    assert run(hf_folder, tmp_path / "solved", *words, "--steps", 0) == 0
+    still = ("--latent-rate", 1e-12, "--other-rate", 1e-12, "--watch", 0, "--batch", 4)
+    assert run(hf_folder, tmp_path / "trained", *words, "--steps", 1, *still) == 0
+    solved, trained = (Bundle.load(tmp_path / name).report() for name in ("solved", "trained"))
+    errors = [[row["relative_error"] for row in report["layers"]] for report in (solved, trained)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
+    assert [row["final_error"] for row in trained["layers"]] == pytest.approx(errors[0], rel=1e-2, abs=1e-3)
+    assert trained["training"]["method"] == "qat + distillation"
+    assert trained["training"]["calibration"] == solved["training"]["options"]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--steps", "3"], "a solver works without training"),
+        (["--steps", "3", "--method", "auto", "--bits", "3"], "an automatic plan is not trained"),
         (["--steps", "0", "--method", "int8"], "nothing to calibrate"),
     ],
 )
