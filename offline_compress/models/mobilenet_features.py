@@ -19,7 +19,6 @@ class MobileNetFeatures:
     """Raises InputError for a file that is no such network."""
 
     path: Path
-    size = INPUT
 
     def __post_init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter

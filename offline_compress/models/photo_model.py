@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+from torch.nn import functional
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS
@@ -12,6 +14,7 @@ from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TO
 IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR = 168, 24, 1
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE // SCALE_FACTOR) ** 2
 VOCABULARY = 3072
+EMBEDDED_DEVIATION = 0.5  # of whitened patches: beside it positions and what blocks add are not small
 
 
 def photo_config(vocabulary: int = VOCABULARY) -> SmolVLMConfig:
@@ -36,3 +39,22 @@ def build_photo_model(config: SmolVLMConfig, seed: int = 0) -> SmolVLMForConditi
     """Random weights, float32; the same seed gives the same weights."""
     torch.manual_seed(seed)
     return SmolVLMForConditionalGeneration(config).float()
+
+
+@torch.no_grad()
+def whiten_patches(embedding: nn.Conv2d, pixels: torch.Tensor) -> None:
+    """Let an encoder begin with the principal components of its patches, each of the same deviation: photographs hold
+    most of their variance in brightness and slow gradients, beside which edges would be learned late.
+
+    ``pixels`` (B, 3, H, W) as the encoder sees them, some thousand patches altogether.
+    """
+    patches = functional.unfold(pixels, embedding.kernel_size, stride=embedding.stride)  # (B, 3 P P, patches)
+    patches = patches.transpose(1, 2).flatten(0, 1).double()
+    mean = patches.mean(0)
+    variances, components = torch.linalg.eigh(torch.cov(patches.T))
+    kept = min(embedding.out_channels, len(variances))
+    variances, components = variances[-kept:].flip(0), components[:, -kept:].flip(1)
+    scale = EMBEDDED_DEVIATION / (variances + variances[-1]).sqrt()  # the weakest, mostly noise, half as strong
+    weight = (components * scale).T
+    embedding.weight[:kept] = weight.reshape(kept, *embedding.weight.shape[1:]).float()
+    embedding.bias[:kept] = -(weight @ mean).float()

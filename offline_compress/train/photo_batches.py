@@ -56,7 +56,7 @@ class PhotoBatches:
 
 
 class GlimpseBatches:
-    """Parts and blends of photos without captions. Batch `step` depends on the seed and `step` alone."""
+    """Parts of photos without captions. Batch `step` depends on the seed and `step` alone."""
 
     def __init__(self, views: PhotoViews, size: int, seed: int = 0) -> None:
         self.views, self.size, self.seed = views, size, seed

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from edge_vlm.errors import SourceError
 from edge_vlm.files import make_folder, reporting
@@ -20,7 +21,14 @@ from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import save_folder
 from offline_compress.models.mobilenet_features import MobileNetFeatures
-from offline_compress.models.photo_model import IMAGE_SIZE, IMAGE_TOKENS, VOCABULARY, build_photo_model, photo_config
+from offline_compress.models.photo_model import (
+    IMAGE_SIZE,
+    IMAGE_TOKENS,
+    VOCABULARY,
+    build_photo_model,
+    photo_config,
+    whiten_patches,
+)
 from offline_compress.models.photo_views import PhotoViews
 from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
@@ -29,7 +37,7 @@ from offline_compress.train.compression import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.demo_training import mean, read_curve
 from offline_compress.train.float_training import TrainingProgress
-from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches
+from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes
 
@@ -37,7 +45,7 @@ CHECKPOINT, CURVE, PICTURE, METRICS, MODEL = "checkpoint.pt", "curve.jsonl", "cu
 QUICK_PHOTOS = 100
 CURVE_EVERY = 10
 PREVIEW_EVERY = 250
-SCALING_PHOTOS = 200  # that the spread of the teacher's features is taken from
+SAMPLES = 300  # photos whose patches and features are looked at before the training begins
 GLIMPSES_PER_PHOTO = 4  # batches of glimpses are larger: nothing is read with them
 PANELS = (
     ("caption loss", ("answer",)),
@@ -77,13 +85,15 @@ class PhotoTraining:
         model = build_photo_model(photo_config(len(self.tokenizer)), self.seed)
         use_plain_attention(model)
         views = PhotoViews(self.data.train, self.data.teacher, IMAGE_SIZE)
+        features, pixels = samples(views)
+        whiten_patches(model.model.vision_model.embeddings.patch_embedding, pixels)
         batches = StagedBatches(
             self.config.stages,
             TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed),
             PhotoBatches(views, captions, self.tokenizer, self.prompt, self.batch, self.seed),
             GlimpseBatches(views, GLIMPSES_PER_PHOTO * self.batch, self.seed),
         )
-        bridge = TeacherBridge(model.config.vision_config.hidden_size, *feature_statistics(views))
+        bridge = TeacherBridge(model.config.vision_config.hidden_size, features.mean(0), features.std(0))
         self.trainer = PhotoTrainer(model, batches, bridge, self.config)
         self.window: list[TrainingProgress] = []
 
@@ -155,10 +165,10 @@ class PhotoTraining:
         }
 
 
-def feature_statistics(views: PhotoViews) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (1280,) of the teacher's features over some photos."""
-    features = np.concatenate([views.whole(i).features for i in range(min(SCALING_PHOTOS, len(views)))])
-    return features.mean(0), features.std(0)
+def samples(views: PhotoViews) -> tuple[np.ndarray, torch.Tensor]:
+    """Of some photos the teacher's features (patches, 1280), and pixels (B, 3, H, W) as the encoder sees them."""
+    seen = view_tensors([views.whole(i) for i in range(min(SAMPLES, len(views)))])
+    return seen["features"].flatten(0, 1).numpy(), seen["pixel_values"][:, 0]
 
 
 def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:

@@ -38,8 +38,6 @@ FEW = Stages(2, 2, 2, 2)
 class Teacher:
     """In the place of MobileNetV2: sees the mean colour of each of 7 x 7 fields, in its first three channels."""
 
-    size = 28
-
     def __call__(self, image_rgb):
         features = np.zeros((SIDE * SIDE, CHANNELS), np.float32)
         features[:, :3] = cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3) / 255
