@@ -43,8 +43,8 @@ class Graph:
         """Call a signature with its inputs by name; returns copies of its outputs by name. Raises OperatorError."""
         try:
             return self.runners[signature](**inputs)
-        except (ValueError, RuntimeError) as error:
-            raise OperatorError(f"{self.path}: {signature} failed ({error})", EXPORT_AGAIN) from error
+        except (ValueError, RuntimeError, OperatorError) as error:
+            raise OperatorError(f"{self.path}: {signature} failed ({error_line(error)})", EXPORT_AGAIN) from error
 
 
 def open_graph(path: Path, threads: int | None = None, engine: str | None = None) -> Graph:
