@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from custom_ops.packing import Groups, PackedWeights, group_count, unpack, unpac
 from custom_ops.spec import NormKind, WeightFormat
 
 DTYPES = {code: np.dtype(name) for name, code in TENSOR_TYPES.items()}
+MAX_CACHE_BYTES = 1 << 30
 UNFIT = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, MemoryError)  # NumPy's, of a damaged model
 
 
@@ -56,11 +58,19 @@ class Caches:
         self.attention: dict[int, reference.AttentionCache] = {}
         self.tokens: dict[int, reference.TokenCache] = {}
 
-    def of_attention(self, attributes: spec.Attention) -> reference.AttentionCache:
-        return self.attention.setdefault(attributes.cache_id, reference.AttentionCache(attributes))
+    def of_attention(self, a: spec.Attention) -> reference.AttentionCache:
+        expect_cache(a.cache_id, a.capacity, a.kv_heads, a.head_dim)
+        return self.attention.setdefault(a.cache_id, reference.AttentionCache(a))
 
-    def of_tokens(self, attributes: spec.TokenScatter | spec.TokenGather) -> reference.TokenCache:
-        return self.tokens.setdefault(attributes.cache_id, reference.TokenCache(attributes.capacity, attributes.width))
+    def of_tokens(self, a: spec.TokenScatter | spec.TokenGather) -> reference.TokenCache:
+        expect_cache(a.cache_id, a.capacity, a.width)
+        return self.tokens.setdefault(a.cache_id, reference.TokenCache(a.capacity, a.width))
+
+
+def expect_cache(cache_id: int, *shape: int) -> None:
+    """Raises OperatorError for one that no robot has memory for, as the delegate does."""
+    if min(shape) < 1 or prod(shape) * np.float32().itemsize > MAX_CACHE_BYTES:
+        raise OperatorError(f"cache {cache_id} of {shape} is empty or larger than 1 GiB", spec.REEXPORT)
 
 
 class NumpyInterpreter:

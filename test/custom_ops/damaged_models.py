@@ -3,10 +3,13 @@
 
 ``python damaged_models.py FOLDER MODEL COUNT [FIRST]``; prints how many of the seeds FIRST.. ran and how many were
 refused. After a crash FOLDER holds ``damaged.tflite`` and, in ``seed``, what made it.
+``EDGE_VLM_RUNTIME`` names the runtime; in ``numpy`` nothing but OperatorError may be raised.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import struct
 import sys
@@ -15,12 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from custom_ops.errors import OperatorError
-from custom_ops.library import Operators, load_operators
+from custom_ops.executor import NumpyInterpreter
+from custom_ops.library import load_operators
+from custom_ops.litert import RUNTIME_VARIABLE
 from custom_ops.model_check import read_model
 from custom_ops.model_file import TENSOR_TYPES, ModelFile, SignatureFile
 from custom_ops.spec import HEADER, MAGIC, OPERATORS, Attention, Embedding, TokenScatter
 
 REFUSALS = (ValueError, RuntimeError, TypeError, KeyError, OperatorError)  # LiteRT's are of all these kinds
+SHORT_BYTES = 1024  # constants up to here may be indices
 EXTREME_BYTES = (0, 1, 127, 128, 255)
 EXTREMES = (0, 1, 2, 3, 64, 65, 2**16, 2**24, 2**30, 2**31 - 1, 2**31, 2**32 - 1, 0x7FC00000)  # the last is a NaN
 DTYPES = {code: np.dtype(name) for name, code in TENSOR_TYPES.items()}
@@ -33,9 +39,12 @@ class Damage:
         self.whole, model = path.read_bytes(), read_model(path)
         self.offsets = model.buffer_offsets[model.buffer_sizes > 0].tolist()
         self.graph_bytes = min(self.offsets)
+        short = (model.buffer_sizes > 0) & (model.buffer_sizes <= SHORT_BYTES)
+        spans = zip(model.buffer_offsets[short].tolist(), model.buffer_sizes[short].tolist(), strict=True)
+        self.words = [at for begin, size in spans for at in range(begin, begin + size - 3, 4)]
         graph = self.whole[: self.graph_bytes]
         self.attributes = [at for at in range(0, self.graph_bytes, 4) if graph[at : at + 4] == MAGIC]
-        self.ways = (self.cut, self.constants, self.graph, self.word, self.attribute, self.constant_length)
+        self.ways = (self.cut, self.constants, self.graph, self.word, self.attribute, self.constant_length, self.index)
 
     def made(self, seed: int) -> bytes:
         data = bytearray(self.whole)
@@ -83,6 +92,11 @@ class Damage:
         value = chance.choice((*EXTREMES, offset + 1, offset + 64, offset - 64, len(data) - 64, 2**63, 2**64 - 1))
         struct.pack_into("<Q", data, at, value)
 
+    def index(self, chance: random.Random, data: bytearray) -> None:
+        """A number of a short constant: shapes, axes, bounds of slices, rows to gather."""
+        if self.words:
+            struct.pack_into("<I", data, chance.choice(self.words), chance.choice((*EXTREMES, 2**32 - 2, 2**32 - 8)))
+
 
 def attributes_of(model: ModelFile, signature: SignatureFile) -> list:
     operators = model.subgraphs[signature.subgraph].operators
@@ -120,8 +134,7 @@ def inputs_of(model: ModelFile, signature: SignatureFile, first: int, rows: int,
     return inputs
 
 
-def run(operators: Operators, path: Path, wanted: dict[str, list[dict[str, np.ndarray]]]) -> None:
-    interpreter = operators.interpreter(path)
+def run(interpreter, wanted: dict[str, list[dict[str, np.ndarray]]]) -> None:
     for key, inputs in wanted.items():
         runner = interpreter.get_signature_runner(key)
         for arguments in inputs:
@@ -129,18 +142,18 @@ def run(operators: Operators, path: Path, wanted: dict[str, list[dict[str, np.nd
 
 
 def main(folder: Path, path: Path, count: int, first: int = 0) -> None:
-    damage, model, operators, ran = Damage(path), read_model(path), load_operators(), 0
+    numpy = os.environ.get(RUNTIME_VARIABLE) == "numpy"
+    open_model, refusals = (NumpyInterpreter, OperatorError) if numpy else (load_operators().interpreter, REFUSALS)
+    damage, model, ran = Damage(path), read_model(path), 0
     wanted = {signature.key: calls(model, signature) for signature in model.signatures}
-    run(operators, path, wanted)  # the whole one runs
+    run(open_model(path), wanted)  # the whole one runs
     for seed in range(first, first + count):
         target = folder / "damaged.tflite"
         target.write_bytes(damage.made(seed))
         (folder / "seed").write_text(str(seed))
-        try:
-            run(operators, target, wanted)
+        with contextlib.suppress(refusals):
+            run(open_model(target), wanted)
             ran += 1
-        except REFUSALS:
-            pass
     print(f"{ran} ran, {count - ran} refused")
 
 
