@@ -84,11 +84,19 @@ class Flatbuffer:
         self.expect_inside(positions, dtype.itemsize, dtype.itemsize, what)
         return self.views[dtype][positions // dtype.itemsize]
 
+    def inside(self, positions: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
+        """As `at`, where it is known that the positions lie inside."""
+        self.expect_aligned(positions, dtype.itemsize, what)
+        return self.views[dtype][positions // dtype.itemsize]
+
     def expect_inside(self, positions: np.ndarray, sizes: np.ndarray | int, alignment: int, what: str) -> None:
         if np.count_nonzero((positions < 0) | (positions + sizes > self.size)):
-            raise DamagedFile(f"{what} lies outside of the file")
+            raise DamagedFile(f"{what}: outside of the file")
+        self.expect_aligned(positions, alignment, what)
+
+    def expect_aligned(self, positions: np.ndarray, alignment: int, what: str) -> None:
         if alignment > 1 and np.count_nonzero(positions & (alignment - 1)):
-            raise DamagedFile(f"{what} is not aligned")
+            raise DamagedFile(f"{what}: not aligned")
 
     def root(self, kind: Kind) -> Tables:
         start = np.zeros(1, np.int64)
@@ -97,7 +105,7 @@ class Flatbuffer:
     def spend(self, sizes: np.ndarray, what: str) -> None:
         self.unread -= int(sizes.sum())
         if self.unread < 0:
-            raise DamagedFile(f"{what} vectors are longer than the file")
+            raise DamagedFile(f"{what}: vectors are longer than the file")
 
 
 _NUMBERS = (I8, U8, _U16, I32, U32, U64)
@@ -110,16 +118,25 @@ class Tables:
         self.buffer, self.kind, self.positions = buffer, kind, positions
         self.what = place + kind.name
         self.vtables = positions - buffer.at(positions, I32, self.what)
-        sizes = buffer.at(self.vtables, _U16, f"{self.what}: vtable").astype(np.int64)
-        self.sizes = buffer.at(self.vtables + 2, _U16, f"{self.what}: vtable").astype(np.int64)
+        vtable = f"{self.what}: vtable"
+        lengths = buffer.at(self.vtables, _U16, vtable).astype(np.int64)
+        self.sizes = buffer.at(self.vtables + 2, _U16, vtable).astype(np.int64)
         buffer.expect_inside(positions, self.sizes, 1, self.what)
-        buffer.expect_inside(self.vtables, sizes, 1, f"{self.what}: vtable")
-        self.slots = (sizes - 4) // 2
-        wrong = (sizes < 4) | (sizes % 2 != 0) | (self.sizes < 4) | (self.slots > MAX_SLOTS)
+        buffer.expect_inside(self.vtables, lengths, 1, vtable)
+        slots = (lengths - 4) // 2
+        wrong = (lengths < 4) | (lengths & 1 != 0) | (self.sizes < 4) | (slots > MAX_SLOTS)
         self.expect_none(wrong, "has a damaged vtable")
-        for slot in range(int(self.slots.max(initial=0))):
+        self.offsets = self.read_offsets(slots)
+        for slot in range(len(self.offsets)):
             if slot >= len(kind.fields) or not kind.fields[slot]:
-                self.expect_none(self.offsets(slot) != 0, f"has field {slot}, which edge-vlm-compress does not write")
+                self.expect_none(self.offsets[slot] != 0, f"has field {slot}, which edge-vlm-compress does not write")
+
+    def read_offsets(self, slots: np.ndarray) -> np.ndarray:
+        """Where each field lies in each table, by slot (slots, tables); 0 where it is absent."""
+        slot = np.arange(max(int(slots.max(initial=0)), len(self.kind.fields)))[:, None]
+        there = slot < slots
+        entries = (self.vtables // 2 + 2 + slot) * there  # of the others the first, which is masked again
+        return self.buffer.views[_U16][entries] * there.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -129,31 +146,25 @@ class Tables:
         if np.count_nonzero(wrong):
             raise DamagedFile(f"{self.what} {int(np.argmax(wrong))} {problem}")
 
-    def offsets(self, slot: int) -> np.ndarray:
-        """Where a field lies in each table; 0 where it is absent."""
-        there = slot < self.slots
-        entries = (self.vtables // 2 + 2 + slot) * there  # of the others the first, which is masked again
-        return self.buffer.views[_U16][entries] * there.astype(np.int64)
-
     def places(self, field: str, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Which tables have the field, and its positions in these."""
-        offsets = self.offsets(self.kind.fields.index(field))
+        offsets = self.offsets[self.kind.fields.index(field)]
         there = offsets.nonzero()[0]
         found = offsets[there]
         if np.count_nonzero((found < 4) | (found + size > self.sizes[there])):
-            raise DamagedFile(f"{self.what}: {field} lies outside of its table")
+            raise DamagedFile(f"{self.what}: {field}: outside of its table")
         return there, self.positions[there] + found
 
     def numbers(self, field: str, dtype: np.dtype, default: int = 0) -> np.ndarray:
         there, places = self.places(field, dtype.itemsize)
         values = np.full(len(self), default, np.uint64 if dtype == U64 else np.int64)
-        values[there] = self.buffer.at(places, dtype, f"{self.what}: {field}")
+        values[there] = self.buffer.inside(places, dtype, f"{self.what}: {field}")
         return values
 
     def targets(self, field: str) -> tuple[np.ndarray, np.ndarray]:
         """Which tables have the field, and what it refers to."""
         there, places = self.places(field, 4)
-        return there, places + self.buffer.at(places, U32, f"{self.what}: {field}").astype(np.int64)
+        return there, places + self.buffer.inside(places, U32, f"{self.what}: {field}").astype(np.int64)
 
     def spans(self, field: str, item_bytes: int, end_bytes: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """First byte and count of a vector in each table, count 0 where it is absent."""
@@ -181,11 +192,15 @@ class Tables:
 
     def children(self, field: str, kind: Kind, place: str = "") -> Tables:
         """The tables of a vector; of a batch those of all, one after the other."""
+        return self.families(field, kind, place)[0]
+
+    def families(self, field: str, kind: Kind, place: str = "") -> tuple[Tables, np.ndarray]:
+        """As `children`, and how many of them each table has."""
         starts, counts = self.spans(field, 4)
         first = np.cumsum(counts) - counts
         places = np.repeat(starts - 4 * first, counts) + 4 * np.arange(int(counts.sum()))
         distances = self.buffer.views[U32][places // 4].astype(np.int64)
-        return Tables(self.buffer, kind, places + distances, place)
+        return Tables(self.buffer, kind, places + distances, place), counts
 
     def single(self, field: str, kind: Kind, place: str = "") -> Tables:
         """The table that a field refers to in each table, which must be there."""

@@ -118,8 +118,8 @@ def parse(data: np.ndarray) -> ModelFile:
         (offsets > data.size) | (sizes > data.size - np.minimum(offsets, data.size)), "lies behind the end of the file"
     )
     graphs = tuple(parse_subgraph(subgraphs.rows([i]), f"subgraph {i}, ", codes) for i in range(len(subgraphs)))
-    named = tuple(parse_signature(signatures.rows([i])) for i in range(len(signatures)))
-    return ModelFile(data, codes, offsets.astype(np.int64), sizes.astype(np.int64), graphs, named)
+    places = offsets.astype(np.int64), sizes.astype(np.int64)
+    return ModelFile(data, codes, *places, graphs, parse_signatures(signatures))
 
 
 def parse_codes(tables: Tables) -> tuple[tuple[int, str], ...]:
@@ -190,15 +190,21 @@ def parse_options(tables: Tables, place: str, builtin_codes: np.ndarray) -> dict
     return found
 
 
-def parse_signature(table: Tables) -> SignatureFile:
-    key = table.texts("key")[0]
-    inputs, outputs = (parse_names(table.children(field, _NAMED_TENSOR)) for field in ("inputs", "outputs"))
-    return SignatureFile(key, int(table.numbers("subgraph", U32)[0]), inputs, outputs)
+def parse_signatures(tables: Tables) -> tuple[SignatureFile, ...]:
+    keys, subgraphs = tables.texts("key"), tables.numbers("subgraph", U32)
+    inputs, outputs = parse_names(tables, "inputs"), parse_names(tables, "outputs")
+    return tuple(SignatureFile(keys[i], int(subgraphs[i]), inputs[i], outputs[i]) for i in range(len(tables)))
 
 
-def parse_names(tables: Tables) -> dict[str, int]:
-    names, tensors = tables.texts("name"), tables.numbers("tensor", U32)
-    found = {names[i]: int(tensor) for i, tensor in enumerate(tensors)}
-    if len(found) != len(tables):
+def parse_names(signatures: Tables, field: str) -> list[dict[str, int]]:
+    """Tensors by name, of each signature."""
+    tables, counts = signatures.families(field, _NAMED_TENSOR)
+    names, tensors = tables.texts("name"), tables.numbers("tensor", U32).tolist()
+    ends = np.cumsum(counts).tolist()
+    found = [
+        {names[i]: tensors[i] for i in range(end - count, end)}
+        for end, count in zip(ends, counts.tolist(), strict=True)
+    ]
+    if sum(map(len, found)) != len(tables):
         raise DamagedFile("two inputs or outputs of a signature have one name")
     return found
