@@ -10,22 +10,26 @@ TFLite interpreter's signatures::
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from custom_ops import reference, spec
+from custom_ops.builtin_contract import BUILTINS
+from custom_ops.builtin_contract import CUSTOM as CUSTOM_CODE
 from custom_ops.builtin_linear import BuiltinLinears
 from custom_ops.errors import OperatorError
-from custom_ops.litert import load_schema
+from custom_ops.model_check import read_model
+from custom_ops.model_file import TENSOR_TYPES, ModelFile, Operators, SignatureFile, SubgraphFile
 from custom_ops.packing import Groups, PackedWeights, group_count, unpack, unpack_groups
 from custom_ops.spec import NormKind, WeightFormat
-from custom_ops.tflite_writer import FILE_IDENTIFIER, TENSOR_TYPES
 
 DTYPES = {code: np.dtype(name) for name, code in TENSOR_TYPES.items()}
+MAX_CACHE_BYTES = 1 << 30
+UNFIT = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, MemoryError)  # NumPy's, of a damaged model
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,6 @@ class Subgraph:
     operations: tuple[Operation, ...]
 
 
-@dataclass(frozen=True)
-class Signature:
-    subgraph: int
-    inputs: dict[str, int]
-    outputs: dict[str, int]
-
-
 class Caches:
     """The attention and token caches of one interpreter, by id, and LiteRT's own matrices where it uses them."""
 
@@ -61,11 +58,19 @@ class Caches:
         self.attention: dict[int, reference.AttentionCache] = {}
         self.tokens: dict[int, reference.TokenCache] = {}
 
-    def of_attention(self, attributes: spec.Attention) -> reference.AttentionCache:
-        return self.attention.setdefault(attributes.cache_id, reference.AttentionCache(attributes))
+    def of_attention(self, a: spec.Attention) -> reference.AttentionCache:
+        expect_cache(a.cache_id, a.capacity, a.kv_heads, a.head_dim)
+        return self.attention.setdefault(a.cache_id, reference.AttentionCache(a))
 
-    def of_tokens(self, attributes: spec.TokenScatter | spec.TokenGather) -> reference.TokenCache:
-        return self.tokens.setdefault(attributes.cache_id, reference.TokenCache(attributes.capacity, attributes.width))
+    def of_tokens(self, a: spec.TokenScatter | spec.TokenGather) -> reference.TokenCache:
+        expect_cache(a.cache_id, a.capacity, a.width)
+        return self.tokens.setdefault(a.cache_id, reference.TokenCache(a.capacity, a.width))
+
+
+def expect_cache(cache_id: int, *shape: int) -> None:
+    """Raises OperatorError for one that no robot has memory for, as the delegate does."""
+    if min(shape) < 1 or prod(shape) * np.float32().itemsize > MAX_CACHE_BYTES:
+        raise OperatorError(f"cache {cache_id} of {shape} is empty or larger than 1 GiB", spec.REEXPORT)
 
 
 class NumpyInterpreter:
@@ -78,12 +83,12 @@ class NumpyInterpreter:
     def __init__(self, model_path: Path | str, caches: Caches | None = None, builtin_linear: bool = False) -> None:
         self.path = Path(model_path)
         self.caches = caches or Caches(BuiltinLinears() if builtin_linear else None)
-        data, model = read_model(self.path)
-        codes = [(code.builtinCode, text(code.customCode)) for code in model.operatorCodes]
-        self.subgraphs = [load_subgraph(graph, codes, model.buffers, data, self.caches) for graph in model.subgraphs]
-        self.signatures = {
-            text(definition.signatureKey): load_signature(definition) for definition in model.signatureDefs
-        }
+        model = read_model(self.path)
+        try:
+            self.subgraphs = [load_subgraph(graph, model, self.caches) for graph in model.subgraphs]
+        except OperatorError as error:
+            raise OperatorError(f"{self.path}: {error.what}", error.remedy) from error
+        self.signatures = {signature.key: signature for signature in model.signatures}
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
         return {
@@ -97,7 +102,7 @@ class NumpyInterpreter:
         signature = self.signatures[key]
         return lambda **inputs: self.run(signature, inputs)
 
-    def run(self, signature: Signature, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, signature: SignatureFile, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if set(inputs) != set(signature.inputs):
             raise OperatorError(f"{self.path}: inputs {sorted(inputs)}, expected {sorted(signature.inputs)}")
         graph = self.subgraphs[signature.subgraph]
@@ -108,71 +113,46 @@ class NumpyInterpreter:
             arrays = [None if tensor < 0 else values[tensor] for tensor in operation.inputs]
             try:
                 values[operation.output] = operation.run(*arrays)
-            except OperatorError as error:
+            except (OperatorError, *UNFIT) as error:
                 node = f"{operation.name} (output '{graph.names[operation.output]}')"
-                raise OperatorError(f"{node}: {error.what}", error.remedy) from error
+                what, remedy = (
+                    (error.what, error.remedy) if isinstance(error, OperatorError) else (error, spec.REEXPORT)
+                )
+                raise OperatorError(f"{node}: {what}", remedy) from error
         return {name: np.array(values[tensor]) for name, tensor in signature.outputs.items()}
 
 
-def read_model(path: Path):
-    """The mapped bytes and the parsed flatbuffer (ModelT)."""
-    try:
-        data = np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as error:
-        raise OperatorError(f"{path}: cannot be read ({error})", spec.REEXPORT) from error
-    if data[4:8].tobytes() != FILE_IDENTIFIER:
-        raise OperatorError(f"{path}: not a .tflite file", spec.REEXPORT)
-    try:
-        return data, load_schema().ModelT.InitFromPackedBuf(data, 0)
-    except (struct.error, IndexError, ValueError, TypeError) as error:
-        raise OperatorError(f"{path}: damaged .tflite file ({error})", spec.REEXPORT) from error
-
-
-def text(value: bytes | str | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
-
-
-def load_signature(definition) -> Signature:
-    inputs = {text(entry.name): entry.tensorIndex for entry in definition.inputs}
-    outputs = {text(entry.name): entry.tensorIndex for entry in definition.outputs}
-    return Signature(definition.subgraphIndex, inputs, outputs)
-
-
-def load_subgraph(graph, codes: list[tuple[int, str]], buffers, data: np.ndarray, caches: Caches) -> Subgraph:
+def load_subgraph(graph: SubgraphFile, model: ModelFile, caches: Caches) -> Subgraph:
+    tensors, operators = graph.tensors, graph.operators
+    dtypes = {index: DTYPES[int(code)] for index, code in enumerate(tensors.types)}
     constants = {}
-    for index, tensor in enumerate(graph.tensors):
-        raw = buffer_bytes(buffers[tensor.buffer], data)
+    for index, buffer in enumerate(tensors.buffers):
+        raw = model.constant(buffer)
         if raw is not None:
-            constants[index] = raw.view(DTYPES[tensor.type]).reshape([] if tensor.shape is None else tensor.shape)
-    operations = tuple(load_operation(operator, codes, constants, caches) for operator in graph.operators)
-    dtypes = {index: DTYPES[tensor.type] for index, tensor in enumerate(graph.tensors)}
-    names = {index: text(tensor.name) for index, tensor in enumerate(graph.tensors)}
+            constants[index] = raw.view(dtypes[index]).reshape(tensors.shapes.of(index))
+    names = {index: tensors.names[index] for index in range(len(tensors))}
+    operations = tuple(load_operation(i, operators, model.codes, constants, caches) for i in range(len(operators)))
     return Subgraph(constants, dtypes, names, operations)
 
 
-def buffer_bytes(buffer, data: np.ndarray) -> np.ndarray | None:
-    if buffer.offset > 1:
-        if buffer.offset + buffer.size > data.size:
-            raise OperatorError("a constant lies behind the end of the file", "copy the bundle again")
-        return data[buffer.offset : buffer.offset + buffer.size]
-    return None if buffer.data is None or len(buffer.data) == 0 else np.array(buffer.data, np.uint8)
-
-
-def load_operation(operator, codes: list[tuple[int, str]], constants: dict[int, np.ndarray], caches: Caches):
-    builtin, custom = codes[operator.opcodeIndex]
-    schema = load_schema()
-    inputs, output = tuple(int(i) for i in operator.inputs), int(operator.outputs[0])
-    if builtin == schema.BuiltinOperator.CUSTOM:
-        if custom not in spec.OPERATORS:
-            raise OperatorError(f"operator {custom} is unknown", spec.REEXPORT)
-        attributes = spec.OPERATORS[custom].from_bytes(bytes(bytearray(operator.customOptions)))
-        run = CUSTOM[custom](attributes, constants.get(inputs[1]) if len(inputs) > 1 else None, caches)
-        return Operation(custom, inputs, output, run)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    name = names.get(builtin, str(builtin))
-    if name not in BUILTIN:
-        raise OperatorError(f"builtin operator {name} is not known to the NumPy executor", spec.REEXPORT)
-    return Operation(name, inputs, output, BUILTIN[name](operator.builtinOptions))
+def load_operation(
+    index: int,
+    operators: Operators,
+    codes: tuple[tuple[int, str], ...],
+    constants: dict[int, np.ndarray],
+    caches: Caches,
+) -> Operation:
+    builtin, name = codes[int(operators.codes[index])]
+    inputs, output = tuple(operators.inputs.of(index).tolist()), int(operators.outputs.of(index)[0])
+    if builtin != CUSTOM_CODE:
+        name = BUILTINS[builtin].name
+        return Operation(name, inputs, output, BUILTIN[name](operators.options[index]))
+    attributes = spec.OPERATORS[name].from_bytes(operators.custom_options.of(index).tobytes())
+    try:
+        run = CUSTOM[name](attributes, constants.get(inputs[1]) if len(inputs) > 1 else None, caches)
+    except UNFIT as error:
+        raise OperatorError(f"{name}: attributes and weights do not fit ({error})", spec.REEXPORT) from error
+    return Operation(name, inputs, output, run)
 
 
 def codes_of(weights: np.ndarray, weight_format: int, out_features: int, in_features: int) -> np.ndarray:
@@ -253,7 +233,7 @@ def fully_connected(options):
     def run(x, w, bias=None):
         y = x.reshape(-1, w.shape[1]) @ w.T
         y = y if bias is None else y + bias
-        return y.reshape(*x.shape[:-1], len(w)) if options.keepNumDims else y
+        return y.reshape(*x.shape[:-1], len(w)) if options["keep_num_dims"] else y
 
     return run
 
@@ -262,18 +242,12 @@ def strided_slice(options):
     def run(x, begin, end, strides):
         slices = []
         for axis in range(x.ndim):
-            first = None if options.beginMask >> axis & 1 else int(begin[axis])
-            last = None if options.endMask >> axis & 1 else int(end[axis])
+            first = None if options["begin_mask"] >> axis & 1 else int(begin[axis])
+            last = None if options["end_mask"] >> axis & 1 else int(end[axis])
             slices.append(slice(first, last, int(strides[axis])))
         return x[tuple(slices)]
 
     return run
-
-
-def gelu(options):
-    if not options.approximate:
-        raise OperatorError("builtin operator GELU is known in its tanh form alone", spec.REEXPORT)
-    return reference.gelu_tanh
 
 
 def slice_of(options):
@@ -283,7 +257,7 @@ def slice_of(options):
 
 
 def mean(options):
-    return lambda x, axes: x.mean(axis=tuple(int(axis) for axis in axes), keepdims=bool(options.keepDims))
+    return lambda x, axes: x.mean(axis=tuple(int(axis) for axis in axes), keepdims=bool(options["keep_dims"]))
 
 
 BUILTIN = {
@@ -291,10 +265,10 @@ BUILTIN = {
     "ADD": lambda options: np.add,
     "SUB": lambda options: np.subtract,
     "MUL": lambda options: np.multiply,
-    "GATHER": lambda options: lambda params, indices: np.take(params, indices, axis=options.axis),
+    "GATHER": lambda options: lambda params, indices: np.take(params, indices, axis=0),
     "RESHAPE": lambda options: lambda x, shape: x.reshape(shape),
     "STRIDED_SLICE": strided_slice,
     "SLICE": slice_of,
-    "GELU": gelu,
+    "GELU": lambda options: reference.gelu_tanh,
     "MEAN": mean,
 }

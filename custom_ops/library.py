@@ -24,6 +24,7 @@ from custom_ops import reference, self_test_model, spec
 from custom_ops.build import LIBRARY_NAME, PACKAGE_LIBRARY, build_library, built_hash, source_hash
 from custom_ops.errors import OperatorError
 from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
+from custom_ops.model_check import read_model
 
 LIBRARY_VARIABLE = "EDGE_VLM_OPS_LIBRARY"
 ISA_VARIABLE = "EDGE_VLM_ISA"
@@ -59,10 +60,12 @@ class Operators:
             raise OperatorError(f"{self.info.path}: cannot be loaded into {self.runtime} ({error})", REBUILD) from error
 
     def interpreter(self, model_path: Path | str, xnnpack_threads: int = 1):
-        """An interpreter of a .tflite file with its own caches. Raises OperatorError naming the file.
+        """An interpreter of a .tflite file with its own caches. Raises OperatorError naming the file, which is checked
+        first: the runtimes' readers may crash over a damaged one.
 
         Hold the interpreter as long as its signature runners: it owns the delegate, they do not.
         """
+        read_model(model_path)
         try:
             return self.runtime.Interpreter(
                 model_path=str(model_path), num_threads=xnnpack_threads, experimental_delegates=[self.delegate()]

@@ -4,7 +4,7 @@
 Layout of a file: the flatbuffer first, then every constant at a multiple of 64 bytes (``Buffer.offset``), so that
 the runtime maps the weights and kernels read them in place. Constants given as the same array object are stored
 once, also when several subgraphs use them. A `LazyConstant` is made when the file is written, one after the other,
-so that a model need not fit in memory.
+so that a model need not fit in memory. `model_file` reads what is written here and refuses everything else.
 
     writer = ModelWriter("two tokens in, two out")
     graph = writer.subgraph("encode")
@@ -29,18 +29,10 @@ import numpy as np
 
 from custom_ops.errors import OperatorError
 from custom_ops.litert import load_schema
+from custom_ops.model_file import FILE_IDENTIFIER, TENSOR_TYPES
 from custom_ops.spec import Attributes
 
 ALIGNMENT = 64  # bytes, of each constant in the file
-FILE_IDENTIFIER = b"TFL3"
-TENSOR_TYPES = {
-    "float32": 0,
-    "float16": 1,
-    "int32": 2,
-    "uint8": 3,
-    "int64": 4,
-    "int8": 9,
-}  # schema TensorType by NumPy name
 CUSTOM_VERSION = 1
 Shape = tuple[int, ...]
 

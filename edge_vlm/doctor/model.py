@@ -10,6 +10,8 @@ import numpy as np
 from edge_vlm.doctor.check import OK, WARN, Check
 from edge_vlm.errors import EdgeVlmError
 
+BUILTIN_REMEDY = "ai-edge-litert 2.3 or later has matrices of its own, which take over where the operators cannot"
+
 
 def operators_checks() -> list[Check]:
     """Find (or build), load and self-test the operator library; names what computes without it."""
@@ -20,9 +22,11 @@ def operators_checks() -> list[Check]:
     try:
         info = load_operators().info
     except EdgeVlmError as error:
-        instead = "NumPy will compute, many times" if why_not_builtin() else f"{BUILTIN_NAME} will compute,"
-        detail = f"{instead} slower: {error.what}"
-        return [Check("operators", WARN, detail, error.remedy)]
+        without = why_not_builtin()
+        if not without:
+            return [Check("operators", WARN, f"{BUILTIN_NAME} will compute, slower: {error.what}", error.remedy)]
+        detail = f"NumPy will compute, many times slower: {error.what}; {without}"
+        return [Check("operators", WARN, detail, f"{error.remedy}; {BUILTIN_REMEDY}")]
     available = ", ".join(info.available_isas)
     detail = f"{info.path}, self-test passed in {info.runtime}; {info.isa} of {available}"
     return [Check("operators", OK, detail)]

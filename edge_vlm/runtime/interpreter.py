@@ -43,8 +43,8 @@ class Graph:
         """Call a signature with its inputs by name; returns copies of its outputs by name. Raises OperatorError."""
         try:
             return self.runners[signature](**inputs)
-        except (ValueError, RuntimeError) as error:
-            raise OperatorError(f"{self.path}: {signature} failed ({error})", EXPORT_AGAIN) from error
+        except (ValueError, RuntimeError, OperatorError) as error:
+            raise OperatorError(f"{self.path}: {signature} failed ({error_line(error)})", EXPORT_AGAIN) from error
 
 
 def open_graph(path: Path, threads: int | None = None, engine: str | None = None) -> Graph:
@@ -66,7 +66,7 @@ def open_graph(path: Path, threads: int | None = None, engine: str | None = None
         interpreter = operators.interpreter(path, xnnpack_threads=threads)
         return Graph(path, interpreter, describe(operators.info))
     except (OperatorError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{path}: {operators.runtime} cannot open it ({error_line(error)})", EXPORT_AGAIN) from error
+        raise BundleError(f"{path}: {operators.runtime} cannot open it ({fault(path, error)})", EXPORT_AGAIN) from error
 
 
 def open_numpy(path: Path, builtin_linear: bool = False) -> Graph:
@@ -74,7 +74,13 @@ def open_numpy(path: Path, builtin_linear: bool = False) -> Graph:
         interpreter = NumpyInterpreter(path, builtin_linear=builtin_linear)
         return Graph(path, interpreter, BUILTIN_NAME if builtin_linear else NUMPY_NAME)
     except OperatorError as error:
-        raise BundleError(f"{path}: cannot be opened ({error_line(error)})", EXPORT_AGAIN) from error
+        raise BundleError(f"{path}: cannot be opened ({fault(path, error)})", EXPORT_AGAIN) from error
+
+
+def fault(path: Path, error: Exception) -> str:
+    """What is wrong with a file, without its name and the remedy, which the caller gives."""
+    what = error.what if isinstance(error, OperatorError) else error_line(error)
+    return what.removeprefix(f"{path}: ")
 
 
 def engine_name(threads: int | None = None) -> str:

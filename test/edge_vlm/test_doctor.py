@@ -2,17 +2,23 @@
 """doctor: every line a finding, every failing one with its remedy, and no way to bring it down."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from custom_ops.litert import INTERPRETERS
 from edge_vlm import cli
 from edge_vlm.commands import doctor
 from edge_vlm.doctor import packages
 from edge_vlm.doctor.apart import apart
 from edge_vlm.doctor.check import FAIL, OK, WARN, guarded
 from edge_vlm.errors import BundleError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +118,28 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     assert check.status == FAIL
     assert "pip install mcap" in check.remedy
     assert sys.executable in check.remedy
+
+
+STAND_IN = "def load_delegate(*_): raise OSError('no library here')\nInterpreter = None\n"
+
+
+@pytest.mark.parametrize("runtime", ["tflite_runtime", None])
+def test_without_litert_numpy_captions_and_the_remedy_names_it(runtime, tmp_path):
+    """tflite-runtime has neither the schema nor matrices of 2 bits; nothing at all is no hindrance either."""
+    for module, _ in INTERPRETERS.values():
+        path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in path.relative_to(tmp_path).parents:
+            absent = folder.name and runtime != module.split(".")[0]
+            (tmp_path / folder / "__init__.py").write_text("raise ImportError('absent')" if absent else "")
+        path.write_text(STAND_IN)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "EDGE_VLM_RUNTIME": ""}
+    done = subprocess.run([sys.executable, "-m", "edge_vlm", "doctor", "--json"], env=environment, capture_output=True)
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert [found[name]["status"] for name in ("litert", "operators", "caption")] == [WARN] * 3
+    assert "pip install ai-edge-litert" in found["litert"]["remedy"]
+    assert "NumPy will compute, many times slower" in found["operators"]["detail"]
+    assert ("has no matrices of 2 bits" if runtime else "no TFLite runtime") in found["operators"]["detail"]
+    assert "ai-edge-litert" in found["operators"]["remedy"]
+    assert "schema" not in str(found)
+    assert "captioned in" in found["caption"]["detail"] and "NumPy reference" in found["caption"]["detail"]
