@@ -76,10 +76,12 @@ static void quantize_row(const Row& row, int index, int width, const QuantizedRo
   const float peak = row_peak(row, width), inverse = 127.0f / peak;
   const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
   const float factor = usable ? inverse : 0.0f;
-  int8_t* codes = out.codes + (index - index % panel_rows) * out.stride + index % panel_rows * 4;
+  const size_t within = index % panel_rows, first = index - within;
+  int8_t* codes = out.codes + first * out.stride + within * 4;
+  int32_t* sums = out.sum + first * out.groups + within;
   for (int group = 0; group < out.groups; group++) {
     const int start = group * group_size, stop = width - start < group_size ? width : start + group_size;
-    out.sum[static_cast<size_t>(index) * out.groups + group] = quantize_stretch(row, start, stop, factor, codes, step);
+    sums[static_cast<size_t>(group) * panel_rows] = quantize_stretch(row, start, stop, factor, codes, step);
   }
   for (int k = static_cast<int>(round_up(width, kWide)); k < static_cast<int>(out.stride); k += 4)
     std::memset(codes + k / 4 * step, 0, 4);
