@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The linear kernel for many rows. Weights are spelt out for as many outputs as leave room for activations in the second
-// cache; panels of activations, kRowTile rows each (kGroupRowTile with scales in groups), are then multiplied with all of these, so that a panel stays in the
-// nearest cache and the outputs of a row are written side by side.
+// cache; panels of activations, kRowTile rows each (kGroupRowTile with scales in groups), are then multiplied with all of
+// these, so that a panel stays in the nearest cache and the outputs of a row are written side by side.
 // Included by each instruction set after its accumulate_*.h, which gives
 //
 //   multiply<FORMAT>(strip, quads, panel, rows, acc)
