@@ -65,13 +65,14 @@ void run(const Kernels& kernels, const Case& c, int rounds) {
   Aligned stream(weights.copies * weights.step);
   std::memset(stream.data, 1, weights.copies * weights.step);
   const size_t stride = row_stride(c.in);
-  const int panel_rows = c.rows < kManyRows ? 1 : kernels.panel_rows, groups = group_count(c.in, c.group);
+  const int panel_rows = c.rows < kManyRows ? 1 : c.group == 0 ? kernels.panel_rows : kernels.group_panel_rows;
+  const int groups = group_count(c.in, c.group);
   std::mt19937 random(2);
   std::vector<float> x(static_cast<size_t>(c.rows) * c.in), scale(c.out, 1.0f), y(static_cast<size_t>(c.rows) * c.out);
   for (float& value : x) value = static_cast<float>(random() % 1000) - 500.0f;
   Aligned codes(round_up(c.rows, panel_rows) * stride);
   std::vector<float> row_scale(c.rows);
-  std::vector<int32_t> sum(static_cast<size_t>(c.rows) * groups);
+  std::vector<int32_t> sum(round_up(c.rows, panel_rows) * groups);
   const QuantizedRows quantized{reinterpret_cast<int8_t*>(codes.data), row_scale.data(), sum.data(), stride, c.group, groups,
                                 panel_rows};
   const int blocks = static_cast<int>(round_up(c.out, kBlockRows) / kBlockRows);

@@ -133,10 +133,10 @@ void check_linear(const Kernels& kernels, const LinearCase& c) {
   for (uint16_t& value : group_scale) value = static_cast<uint16_t>(0x3400 + generator() % 16 * 64);  // 0.25 .. 0.5
   for (int8_t& value : zero) value = static_cast<int8_t>(generator() % 16) - 8;
   const size_t stride = row_stride(k);
-  const int panel_rows = c.rows < kManyRows ? 1 : kernels.panel_rows;
+  const int panel_rows = c.rows < kManyRows ? 1 : c.group_size == 0 ? kernels.panel_rows : kernels.group_panel_rows;
   std::vector<int8_t> codes(round_up(c.rows, panel_rows) * stride);
   std::vector<float> row_scale(c.rows);
-  std::vector<int32_t> sums(size_t(c.rows) * groups);
+  std::vector<int32_t> sums(round_up(c.rows, panel_rows) * groups);
   const QuantizedRows quantized{codes.data(), row_scale.data(), sums.data(), stride, c.group_size, groups, panel_rows};
   kernels.quantize(x.data(), c.rows, k, quantized);
   LinearArgs args{};

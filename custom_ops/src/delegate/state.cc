@@ -70,7 +70,7 @@ QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group
   out.panel_rows = panel_rows;
   const size_t padded_rows = static_cast<size_t>(round_up(static_cast<int64_t>(rows), panel_rows));
   const size_t code_bytes = static_cast<size_t>(round_up(static_cast<int64_t>(out.stride * padded_rows), 64));
-  const size_t sum_bytes = sizeof(int32_t) * rows * out.groups;
+  const size_t sum_bytes = sizeof(int32_t) * padded_rows * out.groups;
   char* memory = static_cast<char*>(quantized_memory.reserve(code_bytes + sum_bytes + sizeof(float) * rows));
   out.codes = reinterpret_cast<int8_t*>(memory);
   out.sum = reinterpret_cast<int32_t*>(memory + code_bytes);
@@ -80,7 +80,7 @@ QuantizedRows DelegateState::reserve_quantized(size_t rows, int width, int group
 
 template <typename Write>
 QuantizedRows DelegateState::in_panels(int rows, int width, int group_size, const Write& write) {
-  const int panel_rows = rows < kManyRows ? 1 : group_size == 0 ? kernels.plain_panel_rows : kernels.panel_rows;
+  const int panel_rows = rows < kManyRows ? 1 : group_size == 0 ? kernels.panel_rows : kernels.group_panel_rows;
   const QuantizedRows out = reserve_quantized(rows, width, group_size, panel_rows);
   const int64_t cost = static_cast<int64_t>(rows) * width * kQuantizeCost;
   pool.share((rows + panel_rows - 1) / panel_rows, cost, [&](int, int first, int last) {

@@ -16,8 +16,14 @@ namespace EDGE_VLM_ISA {
 
 constexpr int kRowTile = 12;   // 12 rows x 2 blocks: 24 accumulators, the other registers hold weights and activations
 constexpr int kBlockTile = 2;  // blocks of output rows in a call: each activation that is loaded serves both
+constexpr int kRowSums = 16;   // accumulators for one row: masks, activations and weights take the other registers
 constexpr int kPrefetchBytes = 4096;
-constexpr int kRowSums = 16;  // accumulators for one row: masks, activations and weights take the other registers
+
+// Whether a single row asks for its weights before it reads them. Where a line of weights takes many instructions, those
+// under way reach only a few lines ahead, and the CPU's own prefetchers follow too late; elsewhere they are faster alone.
+constexpr bool is_prefetched(WeightFormat format) {
+  return format == WeightFormat::kTernary || format == WeightFormat::kInt2 || format == WeightFormat::kInt3;
+}
 
 typedef __m512i Register;
 
@@ -25,6 +31,18 @@ typedef __m512i Register;
 static inline void dot4(__m512i& acc, __m512i codes, __m512i activations) {
   asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(activations));
 }
+
+// Four activations in memory.
+struct Quad {
+  int8_t inputs[4];
+};
+
+// The same with activations from memory: one instruction less is under way for each.
+static inline void dot4(__m512i& acc, __m512i codes, const Quad& activations) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes), "m"(activations));
+}
+
+static inline const Quad* as_quads(const int8_t* codes) { return reinterpret_cast<const Quad*>(codes); }
 
 static inline __m512i no_sum() { return _mm512_setzero_si512(); }
 
@@ -40,20 +58,21 @@ constexpr int panel_offset(WeightFormat format) { return row_offset(format); }
 
 static inline __m512i unsigned_int8(__m512i weights) { return _mm512_xor_si512(weights, _mm512_set1_epi8(-128)); }
 
+template <WeightFormat FORMAT>
 static inline __m512i load_block(const uint8_t* weights) {
-  _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes, _MM_HINT_T0);
+  if (is_prefetched(FORMAT)) _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes, _MM_HINT_T0);
   return _mm512_loadu_si512(weights);
 }
 
-// Planes of codes of BITS bits in one register, from activation quad `codes` on. Every plane has accumulators of its own,
-// so that codes are masked but not shifted (their sums are, in the end, exactly) and no chain of dependent products is
-// long. |sum| <= 255 * 127 * inputs / planes stays below 2^31.
-template <int BITS, int PLANES>
-static inline void add_planes(__m512i packed, const int8_t* codes, __m512i* acc) {
+// Planes of codes of BITS bits in one register, times as many quads of activations: in memory, or broadcast where they are
+// used more than once. Every plane has accumulators of its own, so that codes are masked but not shifted (their sums are,
+// in the end, exactly) and no chain of dependent products is long. |sum| <= 255 * 127 * inputs / planes stays below 2^31.
+template <int BITS, int PLANES, typename Activations>
+static inline void add_planes(__m512i packed, const Activations* quads, __m512i* acc) {
 #pragma GCC unroll 8
   for (int plane = 0; plane < PLANES; plane++) {
     const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << BITS) - 1) << (plane * BITS)));
-    dot4(acc[plane], _mm512_and_si512(packed, mask), broadcast4(codes + 4 * plane));
+    dot4(acc[plane], _mm512_and_si512(packed, mask), quads[plane]);
   }
 }
 
@@ -66,10 +85,12 @@ static inline __m512i sum_planes(const __m512i* acc) {
   return total;
 }
 
+constexpr int plane_bits(WeightFormat format) { return 32 / block_width(format); }
+
 // The blocks of tile t begin at weights + t * tile_bytes.
-template <int BITS, int TILES>
+template <WeightFormat FORMAT, int TILES>
 EDGE_VLM_INLINE void row_of_planes(const uint8_t* weights, size_t tile_bytes, int blocks, const int8_t* codes, Integers* sums) {
-  constexpr int kPlanes = 8 / BITS;
+  constexpr int kBits = plane_bits(FORMAT), kPlanes = 8 / kBits;
   __m512i acc[TILES][kPlanes];
 #pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++)
@@ -78,17 +99,17 @@ EDGE_VLM_INLINE void row_of_planes(const uint8_t* weights, size_t tile_bytes, in
   for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 4 * kPlanes) {
 #pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
-      const __m512i packed = load_block(weights + tile * tile_bytes);
-      if (BITS == 8)
-        dot4(acc[tile][0], unsigned_int8(packed), broadcast4(codes));
+      const __m512i packed = load_block<FORMAT>(weights + tile * tile_bytes);
+      if (kBits == 8)
+        dot4(acc[tile][0], unsigned_int8(packed), *as_quads(codes));
       else
-        add_planes<BITS, kPlanes>(packed, codes, acc[tile]);
+        add_planes<kBits, kPlanes>(packed, as_quads(codes), acc[tile]);
     }
   }
 #pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++) {
-    const __m512i total = sum_planes<BITS, kPlanes>(acc[tile]);
-    sums[tile] = (Integers)(BITS == 1 ? _mm512_add_epi32(total, total) : total);  // binary: weight + 1 is twice the code
+    const __m512i total = sum_planes<kBits, kPlanes>(acc[tile]);
+    sums[tile] = (Integers)(kBits == 1 ? _mm512_add_epi32(total, total) : total);  // binary: weight + 1 is twice the code
   }
 }
 
@@ -101,14 +122,17 @@ EDGE_VLM_INLINE void row_of_int3(const uint8_t* weights, size_t tile_bytes, int 
 #pragma GCC unroll 4
     for (int plane = 0; plane < 4; plane++) low[tile][plane] = high[tile][plane] = _mm512_setzero_si512();
   for (int block = 0; block < blocks; block++, weights += 3 * kBlockBytes, codes += 32) {
+    __m512i quads[8];
+#pragma GCC unroll 8
+    for (int quad = 0; quad < 8; quad++) quads[quad] = broadcast4(codes + 4 * quad);
 #pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
       const uint8_t* at = weights + tile * tile_bytes;
-      const __m512i bits = load_block(at + 2 * kBlockBytes);
-      add_planes<2, 4>(load_block(at), codes, low[tile]);
-      add_planes<2, 4>(load_block(at + kBlockBytes), codes + 16, low[tile]);
-      add_planes<1, 4>(bits, codes, high[tile]);
-      add_planes<1, 4>(_mm512_srli_epi16(bits, 4), codes + 16, high[tile]);
+      const __m512i bits = load_block<WeightFormat::kInt3>(at + 2 * kBlockBytes);
+      add_planes<2, 4>(load_block<WeightFormat::kInt3>(at), quads, low[tile]);
+      add_planes<2, 4>(load_block<WeightFormat::kInt3>(at + kBlockBytes), quads + 4, low[tile]);
+      add_planes<1, 4>(bits, quads, high[tile]);
+      add_planes<1, 4>(_mm512_srli_epi16(bits, 4), quads + 4, high[tile]);
     }
   }
 #pragma GCC unroll 4
@@ -168,18 +192,16 @@ static inline void row_of_dense(const uint8_t* weights, size_t tile_bytes, int b
   for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 20) {
 #pragma GCC unroll 4
     for (int tile = 0; tile < TILES; tile++) {
-      const __m512i packed = load_block(weights + tile * tile_bytes);
+      const __m512i packed = load_block<WeightFormat::kTernaryDense>(weights + tile * tile_bytes);
       const __mmask64 beyond = _mm512_cmpge_epu8_mask(packed, top);
-      add_planes<2, 4>(look_up(look_up(packed, plain), beyond, packed, rest), codes, acc[tile]);
+      add_planes<2, 4>(look_up(look_up(packed, plain), beyond, packed, rest), as_quads(codes), acc[tile]);
       // the fifth trit stands in the top two bits, like the fourth of the others
-      dot4(acc[tile][3], look_up(_mm512_and_si512(packed, top), beyond, packed, last), broadcast4(codes + 16));
+      dot4(acc[tile][3], look_up(_mm512_and_si512(packed, top), beyond, packed, last), as_quads(codes)[4]);
     }
   }
 #pragma GCC unroll 4
   for (int tile = 0; tile < TILES; tile++) sums[tile] = (Integers)sum_planes<2, 4>(acc[tile]);
 }
-
-constexpr int plane_bits(WeightFormat format) { return 32 / block_width(format); }
 
 constexpr int row_blocks(WeightFormat format) {
   const int sums = format == WeightFormat::kInt3 ? 8 : format == WeightFormat::kTernaryDense ? 4 : 8 / plane_bits(format);
@@ -194,7 +216,7 @@ EDGE_VLM_INLINE void row_product(const uint8_t* weights, size_t tile_bytes, int 
   else if constexpr (FORMAT == WeightFormat::kTernaryDense)
     row_of_dense<TILES>(weights, tile_bytes, blocks, codes, sums);
   else
-    row_of_planes<plane_bits(FORMAT), TILES>(weights, tile_bytes, blocks, codes, sums);
+    row_of_planes<FORMAT, TILES>(weights, tile_bytes, blocks, codes, sums);
 }
 
 // Whether row_product() reads a format as it is packed.

@@ -21,9 +21,11 @@ static inline __m256i broadcast4(const int8_t* x) {
 
 static inline __m256i load256(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// For a single activation row weights come from memory and are used once.
+// For a single activation row weights come from memory and are used once. The CPU's own prefetchers are faster alone
+// where a line takes few instructions.
 template <WeightFormat FORMAT>
 static inline void prefetch_block(const uint8_t* weights) {
+  if (FORMAT == WeightFormat::kInt8) return;
   constexpr int kAheadBytes = 4096;
   for (int line = 0; line < block_bytes(FORMAT); line += 64)
     _mm_prefetch(reinterpret_cast<const char*>(weights) + line + kAheadBytes, _MM_HINT_T0);

@@ -57,17 +57,24 @@ static void finish(const LinearArgs& args, const Product* products, int32_t exce
   }
 }
 
-// float(acc - (offset + zero) * sum) * group scale: a group's share of kWide outputs, those from `at` on in the order of
-// packed groups. acc: sums of (weight + offset) * activation.
+// A group's scales and zero points of kWide outputs, those from `at` on in the order of packed groups.
+EDGE_VLM_INLINE f32w group_scales(const LinearArgs& args, size_t at) {
+  return wide_load(reinterpret_cast<const Half*>(args.group_scale + at));
+}
+
+EDGE_VLM_INLINE Integers group_zeros(const LinearArgs& args, size_t at) {
+  i8w zeros;
+  std::memcpy(&zeros, args.zero + at, sizeof zeros);
+  return __builtin_convertvector(zeros, Integers);
+}
+
+// float(acc - (offset + zero) * sum) * group scale: a group's share of these. acc: sums of (weight + offset) * activation.
 EDGE_VLM_INLINE f32w scaled_group(const LinearArgs& args, Integers acc, int offset, int32_t sum, size_t at) {
-  if (args.zero != nullptr) {
-    i8w zeros;
-    std::memcpy(&zeros, args.zero + at, sizeof zeros);
-    acc -= (__builtin_convertvector(zeros, Integers) + offset) * sum;
-  } else {
+  if (args.zero != nullptr)
+    acc -= (group_zeros(args, at) + offset) * sum;
+  else
     acc -= offset * sum;
-  }
-  return __builtin_convertvector(acc, f32w) * wide_load(reinterpret_cast<const Half*>(args.group_scale + at));
+  return __builtin_convertvector(acc, f32w) * group_scales(args, at);
 }
 
 }  // namespace EDGE_VLM_ISA

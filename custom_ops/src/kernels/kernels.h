@@ -27,8 +27,9 @@ enum class Activation : int32_t { kNone = 0, kGeluTanh = 1, kSilu = 2 };
 enum class NormKind : int32_t { kLayer = 1, kRms = 2 };
 
 // Activations as int8: codes (rows, stride), zero behind the real width; scale per row; sum of codes (rows, groups), where
-// a group is the whole row if group_size is 0. With panel_rows > 1 that many rows are interleaved quad by quad,
-// (ceil(rows / panel_rows), stride / 4, panel_rows, 4): what a kernel for many rows reads is then one stream.
+// a group is the whole row if group_size is 0. With panel_rows > 1 that many rows are interleaved, codes quad by quad,
+// (ceil(rows / panel_rows), stride / 4, panel_rows, 4), and sums (ceil(rows / panel_rows), groups, panel_rows): what a
+// kernel for many rows reads is then one stream.
 struct QuantizedRows {
   int8_t* codes;
   float* scale;
@@ -107,8 +108,8 @@ struct LogitSummary {
 
 struct Kernels {
   const char* isa;
-  int panel_rows;         // that linear() wants from kManyRows rows on,
-  int plain_panel_rows;   // and where inputs have no scales in groups
+  int group_panel_rows;  // that linear() wants from kManyRows rows on where inputs have scales in groups,
+  int panel_rows;        // and where they have none
   // x (rows, width) -> out, whose stride is at least width rounded up to kRowPadding.
   void (*quantize)(const float* x, int rows, int width, const QuantizedRows& out);
   // The same for what norm() would write; args.y is not used.

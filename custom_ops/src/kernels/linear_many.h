@@ -1,45 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The linear kernel for many rows. Weights are spelt out for as many outputs as leave room for activations in the second
-// cache; panels of activations, kRowTile rows each, are then multiplied with all of these, so that a panel stays in the
-// nearest cache and the outputs of a row are written side by side.
+// cache; panels of activations, kRowTile rows each (kGroupRowTile with scales in groups), are then multiplied with all of
+// these, so that a panel stays in the nearest cache and the outputs of a row are written side by side.
 // Included by each instruction set after its accumulate_*.h, which gives
 //
 //   multiply<FORMAT>(strip, quads, panel, rows, acc)
 //
 // acc[row][lane] = sum of strip[quad][lane][i] * panel[quad][row][i]; strip[quad] holds kBlockTile * 16 lanes of 4 bytes,
-// each weight + panel_offset(FORMAT).
+// each weight + panel_offset(FORMAT). multiply_groups.h has the same for inputs with scales in groups.
 #pragma once
 #include "epilogue.h"
+#include "multiply_groups.h"
 #include "spell_out.h"
 #include "strips.h"
 
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-constexpr int kTileLanes = kBlockTile * kBlockRows;
 constexpr size_t kStripBytes = 224 * 1024;  // of weights that are spelt out at once
-
-// The products of a panel, each group's sums scaled.
-template <WeightFormat FORMAT>
-static void multiply_groups(const LinearArgs& args, const QuantizedRows& x, int block, int tiles, int quads, const uint8_t* strip,
-                            const int8_t* panel, size_t row, int rows, float (*products)[kTileLanes]) {
-  alignas(64) int32_t acc[kRowTile][kTileLanes];
-  const int group_quads = x.group_size / 4;
-  for (int quad = 0, group = 0; quad < quads; quad += group_quads, group++) {
-    const int count = quads - quad < group_quads ? quads - quad : group_quads;
-    multiply<FORMAT>(strip + static_cast<size_t>(quad) * kTileLanes * 4, count, panel + static_cast<size_t>(quad) * kRowTile * 4,
-                     rows, acc);
-    for (int r = 0; r < rows; r++) {
-      const int32_t sum = x.sum[(row + r) * x.groups + group];
-      for (int lane = 0; lane < tiles * kBlockRows; lane += kWide) {
-        const size_t tile = static_cast<size_t>(block + lane / kBlockRows);
-        const size_t at = (tile * x.groups + group) * kBlockRows + lane % kBlockRows;
-        const f32w share = scaled_group(args, load_integers(acc[r] + lane), panel_offset(FORMAT), sum, at);
-        wide_store(products[r] + lane, group == 0 ? share : wide_load(products[r] + lane) + share);
-      }
-    }
-  }
-}
 
 // The outputs of a panel, and what is added to them, come into a near cache while the products are made.
 static void prefetch_outputs(const LinearArgs& args, int row, int rows, int block) {
@@ -67,8 +45,8 @@ static void multiply_panel(const LinearArgs& args, const QuantizedRows& x, int b
   const int8_t* panel = x.codes + static_cast<size_t>(row) * x.stride;
   prefetch_outputs(args, row, rows, block);
   if (may_have_groups(FORMAT) && args.group_scale != nullptr) {
-    alignas(64) float products[kRowTile][kTileLanes];
-    multiply_groups<FORMAT>(args, x, block, tiles, quads, strip, panel, row, rows, products);
+    alignas(64) float products[kGroupRowTile][kTileLanes];
+    multiply_groups<FORMAT>(args, x, {block, tiles, row, rows}, strip, panel, products);
     return finish_panel(args, x, block, tiles, row, rows, 0, products);
   }
   alignas(64) int32_t products[kRowTile][kTileLanes];
@@ -79,6 +57,7 @@ static void multiply_panel(const LinearArgs& args, const QuantizedRows& x, int b
 template <WeightFormat FORMAT>
 static void linear_many(const LinearArgs& args, const QuantizedRows& x, int first_block, int last_block) {
   const int blocks = blocks_across(FORMAT, args.in_features), quads = blocks * block_width(FORMAT) / 4;
+  const int panel_rows = args.group_scale == nullptr ? kRowTile : kGroupRowTile;
   const size_t packed = static_cast<size_t>(blocks) * block_bytes(FORMAT);
   const size_t strip_bytes = static_cast<size_t>(quads) * kTileLanes * 4;
   const int strips = strip_bytes < kStripBytes ? static_cast<int>(kStripBytes / strip_bytes) : 1;
@@ -89,8 +68,8 @@ static void linear_many(const LinearArgs& args, const QuantizedRows& x, int firs
       uint8_t* strip = spelt + (block - first) / kBlockTile * strip_bytes + (block - first) % kBlockTile * kBlockBytes;
       spell_out<FORMAT>(args.weights + block * packed, blocks, panel_offset(FORMAT), strip, kTileLanes * 4);
     }
-    for (int row = 0; row < args.rows; row += kRowTile) {
-      const int rows = args.rows - row < kRowTile ? args.rows - row : kRowTile;
+    for (int row = 0; row < args.rows; row += panel_rows) {
+      const int rows = args.rows - row < panel_rows ? args.rows - row : panel_rows;
       for (int block = first; block < last; block += kBlockTile) {
         const int tiles = last - block < kBlockTile ? last - block : kBlockTile;
         multiply_panel<FORMAT>(args, x, block, tiles, row, rows, quads, spelt + (block - first) / kBlockTile * strip_bytes);

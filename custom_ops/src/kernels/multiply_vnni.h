@@ -23,15 +23,11 @@ static inline Register load_register(const uint8_t* p) {
 
 static inline void store_register(int32_t* p, Register v) { std::memcpy(p, &v, sizeof v); }
 
-// See linear_many.h.
-template <int ROWS>
-static void multiply_rows(const uint8_t* strip, int quads, const int8_t* panel, TileSums* acc) {
-  Register sums[ROWS][kTileRegisters];
-#pragma GCC unroll 12
-  for (int row = 0; row < ROWS; row++)
-#pragma GCC unroll 2
-    for (int i = 0; i < kTileRegisters; i++) sums[row][i] = no_sum();
-  for (int quad = 0; quad < quads; quad++, strip += sizeof(Register) * kTileRegisters, panel += 4 * kRowTile) {
+#define EDGE_VLM_SUMS_IN_REGISTERS
+
+template <int ROWS, int PANEL_ROWS>
+EDGE_VLM_INLINE void add_quads(const uint8_t* strip, int quads, const int8_t* panel, Register (&sums)[ROWS][kTileRegisters]) {
+  for (int quad = 0; quad < quads; quad++, strip += sizeof(Register) * kTileRegisters, panel += 4 * PANEL_ROWS) {
     Register weights[kTileRegisters];
 #pragma GCC unroll 2
     for (int i = 0; i < kTileRegisters; i++) weights[i] = load_register(strip + sizeof(Register) * i);
@@ -42,6 +38,17 @@ static void multiply_rows(const uint8_t* strip, int quads, const int8_t* panel, 
       for (int i = 0; i < kTileRegisters; i++) dot4(sums[row][i], weights[i], activations);
     }
   }
+}
+
+// See linear_many.h.
+template <int ROWS>
+static void multiply_rows(const uint8_t* strip, int quads, const int8_t* panel, TileSums* acc) {
+  Register sums[ROWS][kTileRegisters];
+#pragma GCC unroll 12
+  for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+    for (int i = 0; i < kTileRegisters; i++) sums[row][i] = no_sum();
+  add_quads<ROWS, kRowTile>(strip, quads, panel, sums);
 #pragma GCC unroll 12
   for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 2

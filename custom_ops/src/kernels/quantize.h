@@ -26,15 +26,17 @@ struct NormalisedRow {
 template <typename Row>
 static float row_peak(const Row& row, int width) {
   constexpr int kAhead = 512;  // rows follow one another, from memory or a far cache
-  f32w peaks = wide_splat(0.0f);
-  for (int k = 0; k < width; k += kWide) {
-    __builtin_prefetch(row.x + k + kAhead);
-    const f32w next = wide_magnitude(row.at(k, width - k));
-    peaks = next > peaks ? next : peaks;
-  }
-  float peak = 0.0f;
-  for (int lane = 0; lane < kWide; lane++) peak = peaks[lane] > peak ? peaks[lane] : peak;
-  return peak;
+  constexpr int kChains = 4;   // so that no maximum waits for the one before
+  f32w peaks[kChains] = {};
+  int k = 0;
+  for (; k + kChains * kWide <= width; k += kChains * kWide)
+#pragma GCC unroll 4
+    for (int chain = 0; chain < kChains; chain++) {
+      __builtin_prefetch(row.x + k + chain * kWide + kAhead);
+      peaks[chain] = wide_larger(wide_magnitude(row.at(k + chain * kWide, kWide)), peaks[chain]);
+    }
+  for (; k < width; k += kWide) peaks[0] = wide_larger(wide_magnitude(row.at(k, width - k)), peaks[0]);
+  return wide_max(wide_larger(wide_larger(peaks[0], peaks[1]), wide_larger(peaks[2], peaks[3])));
 }
 
 // Vector codes to the quads from input k on; quads lie `step` bytes apart.
@@ -50,50 +52,73 @@ EDGE_VLM_INLINE void put_codes(int8_t* codes, size_t step, int k, Bytes bytes) {
   for (int quad = 0; quad < kQuads; quad++) std::memcpy(codes + (k / 4 + quad) * step, &quads[quad], 4);
 }
 
-// Inputs start..stop-1 of a row to codes; what a vector holds beyond becomes 0. Returns the sum of the codes.
-// x * factor is at most 127 in magnitude after rounding, by the choice of factor; NaN becomes -127.
-template <typename Row>
-static int32_t quantize_stretch(const Row& row, int start, int stop, float factor, int8_t* codes, size_t step) {
-  int32_t total = 0;
-  Integers sums = {};
-  for (int k = start; k < stop; k += kWide) {
-    const f32w scaled = row.at(k, stop - k) * factor, lowest = wide_splat(-127.0f);
-    const Integers q = wide_round(scaled > lowest ? scaled : lowest);
-    sums += q;
-    put_codes(codes, step, k, wide_narrow(q));  // the stride leaves room for a whole vector
-  }
-  for (int lane = 0; lane < kWide; lane++) total += sums[lane];
-  return total;
+// kWide values to codes, stored and added to sums. x * factor is at most 127 in magnitude after rounding, by the choice of
+// factor; NaN becomes -127.
+EDGE_VLM_INLINE void quantize_values(f32w values, float factor, int8_t* codes, size_t step, int k, Integers& sums) {
+  const Integers q = wide_round(wide_larger(values * factor, wide_splat(-127.0f)));
+  sums += q;
+  put_codes(codes, step, k, wide_narrow(q));
 }
 
-// Row number `index` of a call: q = clip(round_half_even(x * (127 / amax)), -127, 127), scale = amax / 127. A row without a
-// usable amax (all zero, or so small that 127 / amax overflows) is zero.
+// Inputs start..stop-1 of a row to codes; what a vector holds beyond becomes 0, and the stride leaves room for it. Returns
+// the sum of the codes.
 template <typename Row>
-static void quantize_row(const Row& row, int index, int width, const QuantizedRows& out) {
-  const int panel_rows = out.panel_rows > 1 ? out.panel_rows : 1;
-  const int group_size = out.group_size == 0 ? width : out.group_size;
-  const size_t step = 4 * static_cast<size_t>(panel_rows);
-  const float peak = row_peak(row, width), inverse = 127.0f / peak;
-  const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
-  const float factor = usable ? inverse : 0.0f;
-  int8_t* codes = out.codes + (index - index % panel_rows) * out.stride + index % panel_rows * 4;
-  for (int group = 0; group < out.groups; group++) {
-    const int start = group * group_size, stop = width - start < group_size ? width : start + group_size;
-    out.sum[static_cast<size_t>(index) * out.groups + group] = quantize_stretch(row, start, stop, factor, codes, step);
+static int32_t quantize_stretch(const Row& row, int start, int stop, float factor, int8_t* codes, size_t step) {
+  Integers sums = {};
+  int k = start;
+  for (; k + kWide <= stop; k += kWide) quantize_values(row.at(k, kWide), factor, codes, step, k, sums);
+  if (k < stop) quantize_values(row.at(k, stop - k), factor, codes, step, k, sums);
+  return wide_total(sums);
+}
+
+// A panel, rows first .. first + count - 1 of a call: q = clip(round_half_even(x * (127 / amax)), -127, 127) and scale =
+// amax / 127 for each row. A row without a usable amax (all zero, or so small that 127 / amax overflows) is zero. All rows
+// of a stretch of inputs are written before the next: the lines of a panel are shared by its rows.
+template <typename Row>
+static void quantize_panel(const Row* row, int first, int count, int width, const QuantizedRows& out) {
+  constexpr int kStretchInputs = 256;
+  const size_t panel_rows = out.panel_rows, step = 4 * panel_rows;
+  int8_t* codes = out.codes + first * out.stride;
+  int32_t* sums = out.sum + static_cast<size_t>(first) * out.groups;
+  float factor[kRowTile];
+  for (int r = 0; r < count; r++) {
+    const float peak = row_peak(row[r], width), inverse = 127.0f / peak;
+    const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
+    factor[r] = usable ? inverse : 0.0f;
+    out.scale[first + r] = usable ? peak / 127.0f : 0.0f;
+    for (int group = 0; group < out.groups; group++) sums[group * panel_rows + r] = 0;
+  }
+  const int stretch = out.group_size == 0 ? kStretchInputs : out.group_size;
+  for (int start = 0; start < width; start += stretch) {
+    const int stop = width - start < stretch ? width : start + stretch;
+    int32_t* group_sums = sums + (out.group_size == 0 ? 0 : start / stretch * panel_rows);
+    for (int r = 0; r < count; r++) group_sums[r] += quantize_stretch(row[r], start, stop, factor[r], codes + 4 * r, step);
   }
   for (int k = static_cast<int>(round_up(width, kWide)); k < static_cast<int>(out.stride); k += 4)
-    std::memset(codes + k / 4 * step, 0, 4);
-  out.scale[index] = usable ? peak / 127.0f : 0.0f;
+    for (int r = 0; r < count; r++) std::memset(codes + k / 4 * step + 4 * r, 0, 4);
+}
+
+// row_of(index) gives the rows of a call.
+template <typename RowOf>
+static void quantize_rows(const RowOf& row_of, int rows, int width, const QuantizedRows& out) {
+  decltype(row_of(0)) panel[kRowTile];
+  for (int first = 0; first < rows; first += out.panel_rows) {
+    const int count = rows - first < out.panel_rows ? rows - first : out.panel_rows;
+    for (int r = 0; r < count; r++) panel[r] = row_of(first + r);
+    quantize_panel(panel, first, count, width, out);
+  }
 }
 
 static void quantize(const float* x, int rows, int width, const QuantizedRows& out) {
-  for (int row = 0; row < rows; row++, x += width) quantize_row(PlainRow{x}, row, width, out);
+  quantize_rows([&](int row) { return PlainRow{x + static_cast<size_t>(row) * width}; }, rows, width, out);
 }
 
 static void norm_quantize(const NormArgs& args, const QuantizedRows& out) {
-  const float* x = args.x;
-  for (int row = 0; row < args.rows; row++, x += args.width)
-    quantize_row(NormalisedRow{args, x, row_moments(args, x)}, row, args.width, out);
+  const auto row_of = [&](int row) {
+    const float* x = args.x + static_cast<size_t>(row) * args.width;
+    return NormalisedRow{args, x, row_moments(args, x)};
+  };
+  quantize_rows(row_of, args.rows, args.width, out);
 }
 
 }  // namespace EDGE_VLM_ISA

@@ -14,13 +14,13 @@ namespace EDGE_VLM_ISA {
 static bool reads_dense() { return reads_packed(WeightFormat::kTernaryDense); }
 
 #ifdef EDGE_VLM_TILES
-constexpr int kPlainPanelRows = 1;  // tiles take rows as they are
+constexpr int kPanelRows = 1;  // tiles take rows as they are
 #else
-constexpr int kPlainPanelRows = kRowTile;
+constexpr int kPanelRows = kRowTile;
 #endif
 
 static constexpr Kernels make_table(const char* isa) {
-  return {isa, kRowTile, kPlainPanelRows, quantize, norm_quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
+  return {isa, kGroupRowTile, kPanelRows, quantize, norm_quantize, linear, norm, swiglu, store, attend, summarise, reads_dense};
 }
 
 }  // namespace EDGE_VLM_ISA

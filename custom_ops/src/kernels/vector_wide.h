@@ -55,6 +55,15 @@ EDGE_VLM_INLINE void wide_store_first(float* p, f32w v, int count) {
   std::memcpy(p, &v, sizeof(float) * count);
 }
 
+// Where a is NaN, b.
+EDGE_VLM_INLINE f32w wide_larger(f32w a, f32w b) {
+#if defined(__AVX512F__)  // gcc would compare and blend
+  return _mm512_max_ps(a, b);
+#else
+  return larger(a, b);
+#endif
+}
+
 typedef Bits<f32w>::Signed Integers;  // as many as floats
 typedef int8_t i8w __attribute__((vector_size(kWide)));
 
@@ -74,6 +83,16 @@ EDGE_VLM_INLINE Integers wide_round(f32w v) {
   return (Integers)_mm512_cvtps_epi32(v);
 #else
   return round_to_integer(v);
+#endif
+}
+
+EDGE_VLM_INLINE int32_t wide_total(Integers v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_epi32((__m512i)v);
+#else
+  int32_t total = 0;
+  for (int lane = 0; lane < kWide; lane++) total += v[lane];
+  return total;
 #endif
 }
 
