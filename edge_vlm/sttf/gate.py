@@ -88,11 +88,11 @@ class Patience:
         """Whether the next frame, as far away as the last one, comes soon enough."""
         if state.stamp_ns is None or self.max_wait_s <= 0:
             return False
-        known = state.was_active | (state.due_frames > 0)
-        if np.count_nonzero(changed & ~known) >= self.fresh_fraction * changed.size:
-            return False
         frames = int(state.due_frames.max()) + 1
-        return frames * (stamp_ns - state.stamp_ns) * 1e-9 <= self.max_wait_s
+        if frames * (stamp_ns - state.stamp_ns) * 1e-9 > self.max_wait_s:
+            return False
+        known = state.was_active | (state.due_frames > 0)
+        return bool(np.count_nonzero(changed & ~known) < self.fresh_fraction * changed.size)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,6 @@ class Gate:
         return GateDecision(active, changed, wanted & ~active, False, True, reason)
 
     def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
-        if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
-            return np.zeros(state.tokens, bool)
         if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
             return np.zeros(state.tokens, bool)
         batch = max(1, round(self.config.age_batch_fraction * state.tokens))
