@@ -152,8 +152,8 @@ def _in_one_pass(
     found = measurer.measure(
         state.grid,
         (glance.descriptors, glance.previous, state.reference),
-        glance.scores,
-        state.context_debt,
+        np.ascontiguousarray(glance.scores, np.float32),  # those of events are of double precision
+        np.ascontiguousarray(state.context_debt, np.float32),
         (decision.active, decision.changed, state.was_active, state.shallow),
         None if state.full_features is None else (state.full_features, state.features),
     )

@@ -17,6 +17,9 @@ from edge_vlm.sttf.config import SttfConfig
 from edge_vlm.sttf.token_state import TokenState
 
 
+_FRAMES_WORTH_WAITING = 2
+
+
 @dataclass(frozen=True)
 class HysteresisThreshold:
     """Changed: over ``on``, or over ``off`` where it was changed in the frame before."""
@@ -79,20 +82,25 @@ class Budget:
 
 @dataclass(frozen=True)
 class Patience:
-    """Changed tokens wait for company, ``max_wait_s`` at the longest; not where much is new at once."""
+    """Changed tokens wait for company, ``max_wait_s`` at the longest; not where much is new at once, where many wait
+    already, or where frames come so slowly that not even two fit into the wait."""
 
     max_wait_s: float
     fresh_fraction: float
+    crowd_fraction: float
 
     def waits(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> bool:
         """Whether the next frame, as far away as the last one, comes soon enough."""
         if state.stamp_ns is None or self.max_wait_s <= 0:
             return False
-        frames = int(state.due_frames.max()) + 1
-        if frames * (stamp_ns - state.stamp_ns) * 1e-9 > self.max_wait_s:
+        interval_s, frames = (stamp_ns - state.stamp_ns) * 1e-9, int(state.due_frames.max()) + 1
+        if max(frames, _FRAMES_WORTH_WAITING) * interval_s > self.max_wait_s:
             return False
-        known = state.was_active | (state.due_frames > 0)
-        return bool(np.count_nonzero(changed & ~known) < self.fresh_fraction * changed.size)
+        waiting = state.due_frames > 0
+        if np.count_nonzero(changed | waiting) >= self.crowd_fraction * changed.size:
+            return False
+        fresh = np.count_nonzero(changed & ~(state.was_active | waiting))
+        return bool(fresh < self.fresh_fraction * changed.size)
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class Gate:
         wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
         wanted = wanted | (state.due_frames > 0)
         reason = f"{count} patches changed"
-        if Patience(config.max_wait_s, config.fresh_fraction).waits(changed, state, stamp_ns):
+        if Patience(config.max_wait_s, config.fresh_fraction, config.crowd_fraction).waits(changed, state, stamp_ns):
             return GateDecision(np.zeros_like(wanted), changed, wanted, False, False, f"{reason}, waiting for more")
         wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
         along = math.ceil(config.context_share * count)

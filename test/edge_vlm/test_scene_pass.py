@@ -73,6 +73,14 @@ def test_nothing_wanted_nothing_remembered_no_frame_before(measurer):
     assert found.drift == found.ego_shift_px == found.max_shift == found.max_change == 0
 
 
+def test_scores_of_events_are_of_double_precision(measurer):
+    glance, decision, state = a_scene(3)
+    expected = scene_features(glance, decision, state, 1.0, measurer)
+    assert (
+        scene_features(replace(glance, scores=glance.scores.astype(float)), decision, state, 1.0, measurer) == expected
+    )
+
+
 def test_an_image_without_contrast_has_no_shift(measurer):
     glance, decision, state = a_scene(1)
     glance = replace(glance, descriptors=np.full_like(glance.descriptors, 90))
@@ -99,9 +107,9 @@ def test_the_shift_is_that_of_the_picture(measurer, cells):
 
 def test_arrays_of_another_shape_or_type_are_refused(measurer):
     glance, decision, state = a_scene(2)
-    for wrong in (glance.scores.astype(np.float64), glance.scores[:-1], np.repeat(glance.scores, 2)[::2]):
+    for wrong in (glance.descriptors.astype(np.float64), glance.descriptors[:-1], np.repeat(glance.descriptors, 2, 0)):
         with pytest.raises(OperatorError, match="an array is"):
-            scene_features(replace(glance, scores=wrong), decision, state, 1.0, measurer)
+            scene_features(replace(glance, descriptors=wrong), decision, state, 1.0, measurer)
     odd = np.zeros((196, 15, 3), np.float32)
     with pytest.raises(OperatorError, match="refused"):
         state.reference = odd
