@@ -98,9 +98,9 @@ class SceneMeasurer:
 
 
 def _address(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+    if array.dtype is not dtype or array.shape != shape or not array.flags.c_contiguous:
         raise OperatorError(f"an array is {array.dtype} {array.shape}, not {dtype} {shape} in one piece", REPORT)
-    return array.ctypes.data
+    return array.__array_interface__["data"][0]  # without the Python object of array.ctypes
 
 
 def load_scene_measurer() -> SceneMeasurer | None:

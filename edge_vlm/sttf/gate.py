@@ -16,7 +16,6 @@ import numpy as np
 from edge_vlm.sttf.config import SttfConfig
 from edge_vlm.sttf.token_state import TokenState
 
-
 _FRAMES_WORTH_WAITING = 2
 
 
