@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from custom_ops.scene_pass import load_scene_measurer
 from edge_vlm.accounting import CostModel, StageCost
 from edge_vlm.anc import FixedRules, MlpRouter, Route, RoutePolicy, SceneFeatures, scene_features
 from edge_vlm.anc.hysteresis import BranchHysteresis, HysteresisConfig
@@ -79,7 +80,7 @@ class CaptionPipeline:
         self._gate = Gate(sttf)
         self._watch = SceneWatch.of(sttf, self._grid, bundle.image.size)
         self._input = InputWatch()
-        self._routes = _route_policy(bundle, self.config)
+        self._routes, self._measurer = _route_policy(bundle, self.config), load_scene_measurer()
         self._captions = CaptionPolicy(
             sttf.scene_distance if self.config.scene_distance is None else self.config.scene_distance,
             self.config.caption_max_age_s,
@@ -225,7 +226,7 @@ class CaptionPipeline:
 
     def _features(self, glance: Glance, decision: GateDecision) -> SceneFeatures:
         confidence = 1.0 if self._caption is None else self._caption.score
-        return scene_features(glance, decision, self._state, confidence)
+        return scene_features(glance, decision, self._state, confidence, self._measurer)
 
     def _encode(
         self, observation: Observation, glance: Glance | None, plan: _Plan, clock: StageClock

@@ -6,6 +6,7 @@ The rules around the network are ours: they decide what must not be learned, see
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,24 +70,24 @@ class MlpRouter:
     name: str = "router"
 
     def probabilities(self, features: SceneFeatures) -> np.ndarray:
-        worth = self.within_tolerance(features) - self.cost_weight * self.branch_costs(features.active_fraction)
-        exponent = np.exp((worth - worth.max()) / self.temperature)
-        return exponent / exponent.sum()
+        costs = self.branch_costs(features.active_fraction)
+        chances = self.within_tolerance(features)
+        worth = [chance - self.cost_weight * cost for chance, cost in zip(chances, costs, strict=True)]
+        best = max(worth)
+        exponent = [math.exp((value - best) / self.temperature) for value in worth]
+        return np.array(exponent) / sum(exponent)
 
-    def within_tolerance(self, features: SceneFeatures) -> np.ndarray:
-        """Probability of each branch that its features stay within the tolerance, ``(4,)``."""
-        x = np.clip((features.vector() - self.mean) / self.std, -INPUT_LIMIT, INPUT_LIMIT)
-        for index, (weight, bias) in enumerate(self.layers):
-            x = weight @ x + bias
-            if index + 1 < len(self.layers):
-                x = np.maximum(x, 0.0)
-        chances = np.ones(len(x) + 1)
-        chances[:-1] = 1.0 / (1.0 + np.exp(-x))
-        return chances
+    def within_tolerance(self, features: SceneFeatures) -> list[float]:
+        """Probability of each branch that its features stay within the tolerance, of ``BRANCHES``."""
+        x = np.minimum(np.maximum((features.vector() - self.mean) / self.std, -INPUT_LIMIT), INPUT_LIMIT)
+        for weight, bias in self.layers[:-1]:
+            x = np.maximum(weight @ x + bias, 0.0)
+        weight, bias = self.layers[-1]
+        return [*map(_logistic, (weight @ x + bias).tolist()), 1.0]  # four numbers: NumPy's calls cost more than theirs
 
-    def branch_costs(self, active_fraction: float) -> np.ndarray:
-        """Of each branch as a part of a whole encode, ``(4,)``."""
-        return self.costs[:, 0] + self.costs[:, 1] * active_fraction
+    def branch_costs(self, active_fraction: float) -> list[float]:
+        """Of each branch as a part of a whole encode."""
+        return [fixed + share * active_fraction for fixed, share in self.costs.tolist()]
 
     def to_json(self) -> dict:
         return {
@@ -137,6 +138,11 @@ def _check_shapes(layers, mean: np.ndarray, std: np.ndarray, costs: np.ndarray) 
     _require(costs.shape == (len(BRANCHES), 2), "costs")
     arrays = [mean, costs, *(array for layer in layers for array in layer)]
     _require(all(np.isfinite(array).all() for array in arrays), "a number that is not finite")
+
+
+def _logistic(x: float) -> float:
+    """Safe from overflow; not a number stays one."""
+    return 1.0 / (1.0 + math.exp(min(-x, 700.0)))
 
 
 def _require(holds: bool, what: str) -> None:

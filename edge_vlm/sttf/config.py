@@ -32,8 +32,10 @@ class SttfConfig:
     budget_tokens: most tokens computed in one frame that is no keyframe (0: no limit); the rest stays due.
     max_wait_s: changes may wait so long to be computed together, as long as less than ``fresh_fraction`` of the
         patches are newly changed: every call of the encoder has a fixed cost. At frame rates under
-        ``1 / max_wait_s`` nothing waits.
+        ``2 / max_wait_s`` nothing waits.
     fresh_fraction: see ``max_wait_s``.
+    crowd_fraction: nor do changes wait once so many patches have changed, as a part of all: the fixed cost is small
+        against theirs, and so much of the picture must not be late.
     settle_frames: quiet frames after which tokens last computed at shallow depth are computed at full depth.
     context_debt_max: a token carries, by attention, the context of patches that have changed since it was computed;
         the context is out of date once so many patches have changed, as a part of all patches. Such tokens are
@@ -57,8 +59,9 @@ class SttfConfig:
     dilation: int = 0
     keyframe_fraction: float = 0.6
     budget_tokens: int = 0
-    max_wait_s: float = 0.07
+    max_wait_s: float = 0.14
     fresh_fraction: float = 0.08
+    crowd_fraction: float = 0.3
     settle_frames: int = 2
     context_debt_max: float = 0.05
     context_share: float = 0.5

@@ -16,6 +16,7 @@ import numpy as np
 
 _MIN_RESPONSE = 0.15
 _MIN_CONTRAST_LEVELS = 2.0
+_REACH_CELLS = 2  # around the peak: its centre is taken of these
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,18 @@ def global_shift(before: np.ndarray, now: np.ndarray, pixels_per_cell: float) ->
     """
     if min(_contrast(before), _contrast(now)) < _MIN_CONTRAST_LEVELS:
         return GlobalShift()
-    (dx, dy), response = cv2.phaseCorrelate(before, now, _window(now.shape))
-    return GlobalShift(dx * pixels_per_cell, dy * pixels_per_cell, float(response))
+    window = _window(now.shape)
+    cross = np.fft.rfft2(before * window) * np.conj(np.fft.rfft2(now * window))
+    surface = np.fft.irfft2(cross / (np.abs(cross) + 1e-12), now.shape)
+    peak = np.array(np.unravel_index(surface.argmax(), surface.shape))
+    near = np.arange(-_REACH_CELLS, _REACH_CELLS + 1)
+    box = surface.take(peak[0] + near, 0, mode="wrap").take(peak[1] + near, 1, mode="wrap")
+    response = float(box.sum())
+    if not response > 0:
+        return GlobalShift()
+    centre = peak + np.array([box.sum(axis=1) @ near, box.sum(axis=0) @ near]) / response
+    dy, dx = -(centre - np.where(2 * peak > now.shape, now.shape, 0)) * pixels_per_cell
+    return GlobalShift(float(dx), float(dy), response)
 
 
 def _contrast(image: np.ndarray) -> float:

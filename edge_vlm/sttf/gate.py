@@ -16,6 +16,8 @@ import numpy as np
 from edge_vlm.sttf.config import SttfConfig
 from edge_vlm.sttf.token_state import TokenState
 
+_FRAMES_WORTH_WAITING = 2
+
 
 @dataclass(frozen=True)
 class HysteresisThreshold:
@@ -79,20 +81,25 @@ class Budget:
 
 @dataclass(frozen=True)
 class Patience:
-    """Changed tokens wait for company, ``max_wait_s`` at the longest; not where much is new at once."""
+    """Changed tokens wait for company, ``max_wait_s`` at the longest; not where much is new at once, where many wait
+    already, or where frames come so slowly that not even two fit into the wait."""
 
     max_wait_s: float
     fresh_fraction: float
+    crowd_fraction: float
 
     def waits(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> bool:
         """Whether the next frame, as far away as the last one, comes soon enough."""
         if state.stamp_ns is None or self.max_wait_s <= 0:
             return False
-        known = state.was_active | (state.due_frames > 0)
-        if np.count_nonzero(changed & ~known) >= self.fresh_fraction * changed.size:
+        interval_s, frames = (stamp_ns - state.stamp_ns) * 1e-9, int(state.due_frames.max()) + 1
+        if max(frames, _FRAMES_WORTH_WAITING) * interval_s > self.max_wait_s:
             return False
-        frames = int(state.due_frames.max()) + 1
-        return frames * (stamp_ns - state.stamp_ns) * 1e-9 <= self.max_wait_s
+        waiting = state.due_frames > 0
+        if np.count_nonzero(changed | waiting) >= self.crowd_fraction * changed.size:
+            return False
+        fresh = np.count_nonzero(changed & ~(state.was_active | waiting))
+        return bool(fresh < self.fresh_fraction * changed.size)
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class Gate:
         wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
         wanted = wanted | (state.due_frames > 0)
         reason = f"{count} patches changed"
-        if Patience(config.max_wait_s, config.fresh_fraction).waits(changed, state, stamp_ns):
+        if Patience(config.max_wait_s, config.fresh_fraction, config.crowd_fraction).waits(changed, state, stamp_ns):
             return GateDecision(np.zeros_like(wanted), changed, wanted, False, False, f"{reason}, waiting for more")
         wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
         along = math.ceil(config.context_share * count)
@@ -178,8 +185,6 @@ class Gate:
         return GateDecision(active, changed, wanted & ~active, False, True, reason)
 
     def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
-        if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
-            return np.zeros(state.tokens, bool)
         if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
             return np.zeros(state.tokens, bool)
         batch = max(1, round(self.config.age_batch_fraction * state.tokens))

@@ -210,7 +210,7 @@ def waiting_state(period_s, waited_frames=0):
 
 @pytest.mark.parametrize(
     ("period_s", "waited_frames", "computed"),
-    [(0.033, 0, False), (0.033, 1, False), (0.033, 2, True), (0.1, 0, True), (0.01, 5, False), (0.01, 7, True)],
+    [(0.033, 0, False), (0.033, 3, False), (0.033, 4, True), (0.06, 0, False), (0.01, 12, False), (0.01, 14, True)],
 )
 def test_changes_wait_for_company_as_long_as_the_next_frame_comes_in_time(period_s, waited_frames, computed):
     state = waiting_state(period_s, waited_frames)
@@ -218,6 +218,21 @@ def test_changes_wait_for_company_as_long_as_the_next_frame_comes_in_time(period
     assert decision.active[5] == computed
     assert decision.due[5] != computed
     assert computed or "waiting" in decision.reason
+
+
+@pytest.mark.parametrize("period_s", [0.08, 0.1, 0.5])
+def test_nothing_waits_where_frames_come_slowly(period_s):
+    assert Gate(CONFIG).decide(scores_of(t5=9.0), waiting_state(period_s), 1_000_000_000).active[5]
+
+
+def test_nothing_waits_once_much_of_the_picture_does():
+    gate, state = Gate(CONFIG), waiting_state(0.033)
+    state.was_active = np.arange(196) < 70
+    few, many = (np.where(np.arange(196) < count, 9.0, 0.0) for count in (50, 60))
+    assert not gate.decide(few, state, 1_000_000_000).active.any()
+    assert gate.decide(many, state, 1_000_000_000).active[:60].all()
+    state.due_frames[60:100] = 1
+    assert gate.decide(few, state, 1_000_000_000).active[60:100].all(), "those that wait count too"
 
 
 def test_what_waits_is_computed_even_when_it_has_gone_back():

@@ -100,12 +100,12 @@ def test_dropped_frames_change_nothing_but_the_number_of_steps():
 
 
 def test_no_ghost_after_an_object_that_waited_at_video_rate():
-    """At 30 Hz changes wait for company; what has left is gone from the features 70 ms later."""
+    """At 30 Hz changes wait for company; what has left is gone from the features 140 ms later."""
     pipeline, image = make(), background()
     for index in range(30):
         scene = with_square(image, 200 + 10 * index, 200) if index < 20 else image
         step(pipeline, scene, index, stamp_ns=round(index * 1e9 / 30))
-        if index >= 22:
+        if index >= 24:
             assert error(pipeline, image) < TOLERANCE
 
 
