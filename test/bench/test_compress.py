@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tiny_model import write_hf_folder  # noqa: E402
-
 from bench.trained_rows import ratio_rows  # noqa: E402
-from bench.training_free import Measured, Subject, Variant, inner_blocks  # noqa: E402
+from bench.training_free import Measured, Variant  # noqa: E402
 from bench.training_free_rows import draw_ablation, training_free_rows  # noqa: E402
 from bench.weight_error_rows import weight_error_rows  # noqa: E402
 from offline_compress.evaluate.pair_evaluation import PairEvaluation  # noqa: E402
-from offline_compress.train.progress import open_console  # noqa: E402
 
 
 def found():
@@ -57,15 +51,3 @@ def test_a_bundle_that_is_not_there_is_not_measured(tmp_path):
     assert values["demo: ternary, trained: perplexity / float"].holds
     binary = values["demo: binary, trained: CIDEr / float"]
     assert binary.value is None and "binary" in binary.note
-
-
-def test_a_figure_that_is_known_is_not_measured_again(tmp_path):
-    folder = write_hf_folder(tmp_path / "model")
-    rules = {rule.method for rule in inner_blocks(folder, "int2-g32").rules}
-    assert rules == {"int8", "int2-g32"}
-    subject = Subject("tiny", folder, lambda seed: pytest.fail("no calibration"), [], tmp_path / "work")
-    (tmp_path / "work").mkdir()
-    known = Measured("ternary, rtn", 0, 2.5, 1.0, 0.1)
-    path = tmp_path / "work" / "ternary_rtn-0.json"
-    path.write_text(json.dumps({"identity": {"folder": str(folder), "samples": 0}, "measured": asdict(known)}))
-    assert subject.measure(Variant("ternary"), 0, open_console()) == known
