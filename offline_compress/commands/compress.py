@@ -141,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
         heldout = evaluate(
             args, source, data or RenderedScenes(args.folder, None, args.seed), console
         )  # through the graphs just written, then sealed into the report
-        write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout), args.dense)
+        if heldout is not None:
+            write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout), args.dense)
     info = Bundle.load(args.out, verify=False).info
     console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
     return 0
@@ -154,6 +155,12 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
     data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout)
     if data.skipped:
         console.print(f"{args.images}: {skipped_text(data.skipped)}", highlight=False)
+    if args.heldout and not data.unseen:
+        console.print(
+            f"{args.images}: {len(data.good)} images are too few to hold a fifth out: the bundle is not measured\n"
+            "  remedy: give more images, or measure it on others: edge-vlm-compress evaluate",
+            highlight=False,
+        )
     return data
 
 
@@ -222,10 +229,12 @@ def losses_text(progress: QatProgress) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
 
 
-def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, console: Console) -> dict:
+def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, console: Console) -> dict | None:
     """Captions, perplexity, memory and speed of the bundle on images that it was not made with; warns where the
-    compressed model has lost its words."""
+    compressed model has lost its words. None where there are no such images."""
     samples = data.heldout(args.heldout)
+    if not samples:
+        return None
     with counted("held-out images", len(samples), console) as advance:
         result = evaluate_bundle(args.out, samples, caption_scores, advance)
     values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import torch
 from edge_vlm.files import make_folder, reporting, write_bytes, write_text
 from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
+from offline_compress.export.checkpoint import Checkpoint
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import linear_names
 from offline_compress.export.prompt import Prompt
@@ -128,7 +130,7 @@ def train_quantised(
     student = copy.deepcopy(teacher)
     rows = quantise_model(student, source.table)
     processes = processes or Processes()
-    trainer = QatTrainer(student, teacher, batches, config, processes)
+    trainer = QatTrainer(student, teacher, batches, config, processes, made_of(source, batches))
     make_folder(work)
     checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
     if resume and checkpoint.is_file():
@@ -153,6 +155,15 @@ def train_quantised(
     student.cpu()
     weights = to_model_weights(student, source.weights.config)
     return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
+
+
+def made_of(source: Source, batches: BatchSource) -> dict[str, object]:
+    """What a checkpoint is of. The first batch stands for the data: it depends on their number, order and seed."""
+    digest, batch = hashlib.sha256(), batches.batch(0)
+    for name in sorted(batch):
+        digest.update(batch[name].contiguous().numpy().tobytes())
+    plan = {line.name: line.method.name for line in source.table}
+    return {"model": Checkpoint.open(source.folder).stamp(), "plan": plan, "data set": digest.hexdigest()}
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -89,13 +89,14 @@ class QatTrainer:
     """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all.
 
     With ``bf16`` the teacher is turned into bfloat16, in place. Both go to the device of ``processes``; several
-    processes take a batch each at every step, and one step together."""
+    processes take a batch each at every step, and one step together. ``made_of``: model, plan and data, for checkpoints
+    that must not be continued with others."""
 
     def __init__(
         self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig,
-        processes: Processes | None = None,
+        processes: Processes | None = None, made_of: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
-        self.processes = processes or Processes()
+        self.processes, self.made_of = processes or Processes(), dict(made_of or {})
         self.student, self.batches, self.config = student.to(self.processes.device), batches, config
         teacher = teacher.to(torch.bfloat16) if config.bf16 else teacher  # whole: no casts on the way
         self.teacher = teacher.to(self.processes.device).eval()
@@ -162,6 +163,7 @@ class QatTrainer:
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "config": self.identity(),
+            "made_of": self.made_of,
         }
 
     def identity(self) -> dict:
@@ -173,6 +175,12 @@ class QatTrainer:
         if {"processes": 1, **state.get("config", {})} != self.identity():
             raise QuantizeError(
                 f"{where}: made with other training options", "use the same options, or start anew with --resume never"
+            )
+        other = [name for name, value in state.get("made_of", {}).items() if value != self.made_of.get(name, value)]
+        if other:
+            raise QuantizeError(
+                f"{where}: training of another {', another '.join(other)}",
+                "start anew with --resume never, or name another --work folder",
             )
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
