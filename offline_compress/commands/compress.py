@@ -201,6 +201,7 @@ def train(
             lambda progress: advance(progress.step, losses_text(progress)),
             watcher(data.heldout(args.watch) if processes.leads else [], data, console),
             processes,
+            lambda cost: console.print(f"{args.method}, {config.steps} steps: {cost}", highlight=False),
         )
 
 

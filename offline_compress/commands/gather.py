@@ -8,6 +8,7 @@ the float one would.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
-from edge_vlm.files import whole_folder, write_text
+from edge_vlm.files import whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
 from offline_compress.evaluate.caption_metrics import words
 from offline_compress.evaluate.captioning import greedy_captions
@@ -50,8 +51,15 @@ def run(args: argparse.Namespace) -> int:
     if silent:
         vlm = load_vlm(args.folder)
         squares = [vlm.image.square(chosen[index][0]) for index in silent]
+        start = time.perf_counter()
+        said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares[:BATCH], batch=BATCH)
+        left = len(squares) - len(said)
+        console.print(f"captions: about {left * (time.perf_counter() - start) / len(said):.0f} s", highlight=False)
         with counted("captions", len(silent), console) as advance:
-            said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH, report=advance)
+            said += greedy_captions(
+                vlm.model, vlm.tokenizer, vlm.prompt, squares[BATCH:], batch=BATCH,
+                report=lambda done: advance(BATCH + done),
+            )  # fmt: skip
         for index, caption in zip(silent, said, strict=True):
             chosen[index] = (chosen[index][0], [caption])
     usable = [(image, captions) for image, captions in chosen if any(words(caption) for caption in captions)]
@@ -90,5 +98,6 @@ def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> None:
     """JPEG and .txt of each. The folder is replaced whole."""
     with whole_folder(out) as folder:
         for number, (image, captions) in enumerate(pairs):
-            cv2.imwrite(str(folder / f"{number:05d}.jpg"), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _, jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            write_bytes(folder / f"{number:05d}.jpg", jpeg.tobytes())
             write_text(folder / f"{number:05d}.txt", "\n".join(captions) + "\n")

@@ -21,6 +21,8 @@ from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import linear_names
 from offline_compress.export.prompt import Prompt
 from offline_compress.export.weights import ModelWeights
+from offline_compress.quantize.block_work import require_space
+from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.replace import quantise_model, to_model_weights
@@ -118,13 +120,15 @@ def train_quantised(
     report: Callable[[QatProgress], None],
     watch: Callable[[torch.nn.Module], None] | None = None,
     processes: Processes | None = None,
+    announce: Callable[[Cost], None] = lambda cost: None,
 ) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
     """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
 
     ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
-    end with the same weights.
+    end with the same weights. ``announce`` is told the cost, by a step that is not taken.
 
-    Raises QuantizeError for a checkpoint of another run, or where training diverges.
+    Raises QuantizeError for a checkpoint of another run, or where training diverges, OutputError where the disk is too
+    small for the checkpoints.
     """
     teacher = load_float_model(source.folder)
     student = copy.deepcopy(teacher)
@@ -137,6 +141,9 @@ def train_quantised(
         trainer.restore(load_checkpoint(checkpoint), checkpoint)
     if processes.leads:
         curve.cut(trainer.step)
+        cost = training_cost(trainer)
+        require_space(work, cost.disk_bytes, "checkpoints", "compress without training: --steps 0")
+        announce(cost)
 
     def both(progress: QatProgress) -> None:
         if processes.leads:
@@ -155,6 +162,16 @@ def train_quantised(
     student.cpu()
     weights = to_model_weights(student, source.weights.config)
     return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
+
+
+def training_cost(trainer: QatTrainer) -> Cost:
+    """Of the steps that are left. Memory: what a step has taken, and the optimiser's two moments; disk: a checkpoint of
+    weights and moments, and the one before it until that is replaced."""
+    left, device = trainer.config.steps - trainer.step, trainer.processes.device
+    weight_bytes = sum(p.numel() * p.element_size() for p in trainer.student.parameters())
+    seconds = left * trainer.rehearse() if left else 0.0
+    taken = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_bytes()
+    return Cost(seconds, taken + 2 * weight_bytes, 2 * 3 * weight_bytes)
 
 
 def made_of(source: Source, batches: BatchSource) -> dict[str, object]:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -114,31 +116,51 @@ class QatTrainer:
 
         Raises QuantizeError where the loss is no longer finite.
         """
-        names = tapped_modules(self.student) if self.config.distillation.hidden_weight else []
-        taps = HiddenTaps(self.student, names), HiddenTaps(self.teacher, names)
-        self.student.train()
-        try:
+        with self.tapped() as taps:
             while self.step < self.config.steps:
                 losses, rate = self.train_step(*taps), rate_factor(self.step, self.config)
                 self.step += 1
                 report(QatProgress(self.step, self.config.steps, losses, rate))
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                     save(self)
+
+    def rehearse(self) -> float:
+        """Seconds of a step, which is not taken: no weight changes."""
+        start = time.perf_counter()
+        with self.tapped() as taps:
+            self.losses(*taps)[0].backward()
+        if self.processes.device.type == "cuda":
+            torch.cuda.synchronize(self.processes.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    @contextmanager
+    def tapped(self) -> Iterator[tuple[HiddenTaps, HiddenTaps]]:
+        """The student in training, hidden states of student and teacher at hand."""
+        names = tapped_modules(self.student) if self.config.distillation.hidden_weight else []
+        taps = HiddenTaps(self.student, names), HiddenTaps(self.teacher, names)
+        self.student.train()
+        try:
+            yield taps
         finally:
             for tap in taps:
                 tap.close()
             self.student.eval()
 
-    def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
+    def losses(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of the step that is next, and its parts."""
         batch = self.processes.moved(self.batches.batch(self.processes.share_of(self.step)))
-        self.set_rates()
         with torch.no_grad():
             teacher_logits = forward(self.teacher, batch)
         with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=self.config.bf16):
             logits = forward(self.student, batch)
-        loss, parts = distillation_loss(
+        return distillation_loss(
             logits, teacher_logits, taps.outputs, teacher_taps.outputs, batch, self.config.distillation
         )
+
+    def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
+        self.set_rates()
+        loss, parts = self.losses(taps, teacher_taps)
         if not torch.isfinite(loss):
             raise QuantizeError(
                 f"the loss of step {self.step + 1} is {loss.item()}", "resume with smaller learning rates"

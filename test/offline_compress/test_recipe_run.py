@@ -121,9 +121,9 @@ def test_each_stage_runs_alone(data, whole, tmp_path, capsys):
     path = recipe(data, tmp_path / "b")
     for stage in ("compress", "specialise", "eliminate"):
         assert run(path, "--stage", stage) == 0
+        assert "about " in (said := capsys.readouterr().out) and "GB of memory" in said
         assert (Bundle.load(tmp_path / "b").router is not None) == (stage == "eliminate")
     assert contents(tmp_path / "b") == contents(whole)
-    capsys.readouterr()
     assert run(path) == 0 and "to do" not in capsys.readouterr().out
 
 
