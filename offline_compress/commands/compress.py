@@ -46,14 +46,16 @@ from offline_compress.train.training_free import (
 
 HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
 STEPS = {"ternary": 1000, "binary": 600}  # of training where nothing else is asked for
+DEFAULT_BITS = 4.5  # a weight, without training
 JUDGED = 64  # held-out images on which the float model is measured too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")
     parser.add_argument(
-        "--method", choices=[*(name for name in VARIANTS if name != "mixed"), "auto"], default="ternary",
-        help="auto: every matrix its own format, the best for --budget-mb (default: %(default)s)",
+        "--method", choices=[*(name for name in VARIANTS if name != "mixed"), "auto"],
+        help="auto: every matrix its own format, the best for --budget-mb (default: ternary where it is trained; else"
+        f" auto at {DEFAULT_BITS} bits a weight, or int4 where there are no calibration pairs)",
     )  # fmt: skip
     parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
     parser.add_argument("--bits", type=positive, help="with --method auto: bits a weight instead of a size")
@@ -97,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     console = open_console() if processes.leads else Console(quiet=True)
     if args.threads:
         torch.set_num_threads(args.threads)
+    choose_method(args)
     check_options(args)
     plan = None if args.plan is None else read_plan(args.plan)
     source = Source.read(args.folder, variant_of(args), plan)
@@ -113,8 +116,11 @@ def run(args: argparse.Namespace) -> int:
     if solver != "rtn" or args.method == "auto":
         require(steps == 0, "a solver works without training", "give --steps 0, or leave out --solver")
         require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
+        pairs = args.pairs if data.usable is None else min(args.pairs, data.usable)
+        if pairs < args.pairs:
+            console.print(f"{pairs} calibration pairs instead of {args.pairs}: more images would do better")
         config = TrainingFree(
-            solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
+            solver, not args.no_saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
         source, weights, rows, training = compress_without_training(
             source, None, data.calibration, config, work_folder(args),
@@ -162,6 +168,21 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
             highlight=False,
         )
     return data
+
+
+def choose_method(args: argparse.Namespace) -> None:
+    """Where none is given: without training never a ternary model, which would babble."""
+    if args.method is not None:
+        return
+    trains = args.steps != 0 and args.solver in (None, "rtn")
+    if args.budget_mb is not None or args.bits is not None:
+        args.method = "auto"
+    elif trains or args.plan is not None:
+        args.method = "ternary"
+    elif args.plan_only or (args.images is None and args.data_cache is None):
+        args.method = "int4"
+    else:
+        args.method, args.bits = "auto", DEFAULT_BITS
 
 
 def check_options(args: argparse.Namespace) -> None:

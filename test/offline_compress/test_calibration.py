@@ -110,6 +110,14 @@ def test_an_automatic_plan_keeps_its_budget_and_is_stored(hf_folder, tmp_path, p
     assert not (tmp_path / "c").exists()
 
 
+def test_without_training_the_default_is_a_plan_of_its_own_at_a_few_bits(hf_folder, tmp_path, pairs):
+    assert run(hf_folder, tmp_path / "b", "--steps", 0, "--pairs", 8) == 0
+    bundle = Bundle.load(tmp_path / "b")
+    report = bundle.report()
+    assert report["plan"]["name"] == "auto" and report["training"]["options"]["bits"] == 4.5
+    assert bundle.info.variant == "mixed"
+
+
 def test_an_interrupted_compression_ends_in_the_same_bundle(hf_folder, tmp_path, pairs, monkeypatch):
     words = ("--method", "int3", "--steps", 0, "--pairs", 8, "--name", "tiny")
     assert run(hf_folder, tmp_path / "a", *words) == 0
