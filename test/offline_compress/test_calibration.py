@@ -142,3 +142,19 @@ def test_the_verdict_warns_where_words_are_lost():
     assert verdict(1.4, 1.37, "int4") is None
     assert "1.77 times that of the float model" in verdict(2.42, 1.37, "ternary")
     assert "--steps" in verdict(2.42, 1.37, "ternary") and "--budget-mb" in verdict(2.42, 1.37, "int2")
+
+
+@pytest.mark.parametrize("perplexity, warns", [(2.1, False), (9.0, True)])
+def test_a_ternary_model_that_babbles_is_warned_of_with_the_remedy(
+    hf_folder, tmp_path, pairs, monkeypatch, capsys, perplexity, warns
+):
+    found = SimpleNamespace(perplexity=perplexity, metrics={"cider": 0.1}, to_json=dict)
+    monkeypatch.setattr(compress, "evaluate_bundle", lambda *_: found)
+    monkeypatch.setattr(compress, "streamed_perplexity", lambda *_: 2.0)
+    monkeypatch.setattr(compress, "sample_batches", lambda *_: [])
+    words = ("--method", "ternary", "--steps", 0, "--pairs", 8, "--heldout", 2)
+    assert run(hf_folder, tmp_path / "b", *words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("warning: perplexity 9.000 is 4.50 times that of the float model (2.000)" in said) == warns
+    assert ("remedy: train it: --steps 1000" in said) == warns
+    assert Bundle.load(tmp_path / "b").report()["heldout"]["judged"]["float_perplexity"] == 2.0
