@@ -51,6 +51,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     small_model(folder / "model")
     pictures(folder / "photos", 8, lambda index: True)
+    (folder / "photos" / "broken.png").write_bytes(b"no image")
+    (folder / "photos" / "0.txt").write_text(" . \n")
     pictures(folder / "mine", 4, lambda index: index % 2)
     (folder / "mine" / "broken.jpg").write_bytes(b"no image")
     return folder
@@ -122,6 +124,7 @@ def test_each_stage_runs_alone(data, whole, tmp_path, capsys):
     for stage in ("compress", "specialise", "eliminate"):
         assert run(path, "--stage", stage) == 0
         assert "about " in (said := capsys.readouterr().out) and "GB of memory" in said
+        assert stage != "compress" or "2 skipped: 0.png (its caption is empty), broken.png" in said
         assert (Bundle.load(tmp_path / "b").router is not None) == (stage == "eliminate")
     assert contents(tmp_path / "b") == contents(whole)
     assert run(path) == 0 and "to do" not in capsys.readouterr().out
