@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench.kept import KeptFigures
 from bench.plan_rows import plan_rows
 from bench.qat_rows import qat_rows
 from bench.rows import Row, rows_table, write_rows
@@ -44,9 +45,11 @@ def main() -> int:
     parser.add_argument("--photo-models", type=Path, metavar="DIR", help="what train-photos wrote: DIR/model, bundles")
     parser.add_argument("--images", type=int, default=100, help="test photographs (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=64, help="calibration pairs (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="of calibration (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of calibration and training (default: %(default)s)")
     parser.add_argument("--qat-steps", type=int, default=60, help="of the short trainings; 0: none (default: 60)")
-    parser.add_argument("--known-only", action="store_true", help="compress nothing anew: rows of what WORK holds")
+    parser.add_argument(
+        "--known-only", action="store_true", help="compress and train nothing anew: rows of what WORK holds"
+    )
     parser.add_argument("--work", type=Path, default=Path("out/bench/compress.work"), help="figures that are known")
     parser.add_argument("--out", type=Path, default=Path("out/bench/compress.json"), help="default: %(default)s")
     args = parser.parse_args()
@@ -71,7 +74,8 @@ def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
         data = scene_data(folder, cache, BATCH, seed).batches
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
-    rows = subject_rows(Subject("demo", folder, batches, samples, args.work / "demo", args.known_only), args, console)
+    subject = Subject("demo", folder, batches, samples, KeptFigures(args.work / "demo", args.known_only))
+    rows = subject_rows(subject, args, console)
     rows += trained_rows("demo", args.models, samples, console)
     if args.qat_steps:
         data = scene_data(folder, cache, BATCH, 0)
@@ -81,8 +85,10 @@ def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
             return from_log_probabilities(answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts))
 
         every = max(1, args.qat_steps // 12)
-        rows += qat_rows(folder, lambda seed: scene_data(folder, cache, BATCH, seed).batches, perplexity,
-                         args.qat_steps, every, args.seeds, args.work / "demo")  # fmt: skip
+        rows += qat_rows(
+            subject, lambda seed: scene_data(folder, cache, BATCH, seed).batches, perplexity, args.qat_steps, every,
+            args.seeds,
+        )  # fmt: skip
     return rows
 
 
@@ -98,17 +104,15 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
         data = pair_batches(folder, train, BATCH, seed, most=args.pairs, lower_case=True)
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
-    rows = subject_rows(
-        Subject("photos", folder, batches, samples, args.work / "photos", args.known_only), args, console
-    )
-    return rows + trained_rows("photos", args.photo_models, samples, console)
+    subject = Subject("photos", folder, batches, samples, KeptFigures(args.work / "photos", args.known_only))
+    return subject_rows(subject, args, console) + trained_rows("photos", args.photo_models, samples, console)
 
 
 def subject_rows(subject: Subject, args: argparse.Namespace, console: Console) -> list[Row]:
     found = measure_all(subject, args.seeds, console)
     if len(found) > 1:
         draw_ablation(subject.name, found, args.out.with_name(f"compress_{subject.name}.png"))
-    return training_free_rows(subject.name, found) + ([] if args.known_only else plan_rows(subject, console))
+    return training_free_rows(subject.name, found) + plan_rows(subject, args.seeds, console)
 
 
 if __name__ == "__main__":

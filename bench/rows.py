@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 
 from rich.table import Table
 
@@ -62,6 +63,11 @@ def rows_table(title: str, rows: Sequence[Row]) -> Table:
         goal = "" if row.goal is None else f"{sign} {row.goal:.4g} {row.unit}".strip()
         table.add_row(row.name, value, goal, {True: "yes", False: "NO", None: ""}[row.holds], row.note)
     return table
+
+
+def seeds_note(values: Sequence[float]) -> str:
+    """Over how many seeds a mean was taken, and their standard deviation."""
+    return f"{len(values)} seeds, spread {stdev(values):.3f}" if len(values) > 1 else "one seed"
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each ingredient of compression without training gains: bundles of one model by many methods, through .tflite.
 
-Every bundle is measured once and its figures kept, so that an interrupted benchmark goes on where it stopped.
+Every bundle is measured once and its figures kept (`bench.kept`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
 
-from edge_vlm.files import make_folder, write_json
+from bench.kept import KeptFigures, batches_digest, model_digest, samples_digest
 from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.pair_evaluation import evaluate_tflite
 from offline_compress.export.checkpoint import read_config
@@ -70,20 +70,35 @@ class Subject:
     folder: Path
     batches: Batches
     samples: list[Sample]
-    work: Path
-    known_only: bool = False
+    kept: KeptFigures
+    calibrations: dict[int, dict[str, object]] = field(default_factory=dict, repr=False)  # known ones, by seed
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """What every figure of this subject is measured from."""
+        images = {"images": len(self.samples), "samples": samples_digest(self.samples)}
+        return {"model": model_digest(self.folder), **images}
+
+    def calibrated_identity(self, seed: int) -> dict[str, object]:
+        """The same for bundles that were calibrated."""
+        if seed not in self.calibrations:
+            batches = self.batches(seed)
+            pairs = sum(len(batch["input_ids"]) for batch in batches)
+            self.calibrations[seed] = {"seed": seed, "pairs": pairs, "calibration": batches_digest(batches)}
+        return self.identity | self.calibrations[seed]
 
     def measure(self, variant: Variant | None, seed: int, console: Console) -> Measured | None:
-        """``variant`` None: the float model. From the work folder where it is known already; None where it is not and
-        ``known_only``."""
+        """``variant`` None: the float model. None where the figures are not known and nothing may be measured."""
         label = variant.name if variant else "float"
-        path = self.work / f"{label.replace(', ', '_').replace(' + ', '_')}-{seed}.json"
-        identity = {"folder": str(self.folder), "samples": len(self.samples)}
-        known = read_json(path)
-        if known and known["identity"] == identity:
-            return Measured(**known["measured"])
-        if self.known_only:
-            return None
+        calibrates = variant is not None and variant.solver != "rtn"
+        identity = self.calibrated_identity(seed) if calibrates else {**self.identity, "seed": seed}
+        figures = self.kept.of(
+            f"{label}-{seed}", {"variant": label, **identity}, lambda: asdict(self.evaluated(variant, seed, console))
+        )
+        return None if figures is None else Measured(**figures)
+
+    def evaluated(self, variant: Variant | None, seed: int, console: Console) -> Measured:
+        label = variant.name if variant else "float"
         with TemporaryDirectory(prefix="edge_vlm_bench_") as folder:
             bundle = self.write(variant, seed, Path(folder) / "bundle")
             result = evaluate_tflite(bundle, self.samples, all_references=False)
@@ -91,8 +106,6 @@ class Subject:
         measured = Measured(label, seed, result.token_perplexity, result.metrics["cider"], round(size, 3))
         console.print(f"{self.name}: {label}, seed {seed}: perplexity {measured.perplexity:.3f}, "
                       f"CIDEr {measured.cider:.3f}", highlight=False)  # fmt: skip
-        make_folder(self.work)
-        write_json(path, {"identity": identity, "measured": asdict(measured)})
         return measured
 
     def write(self, variant: Variant | None, seed: int, out: Path) -> Path:
@@ -116,16 +129,9 @@ def inner_blocks(folder: Path, method: str) -> Plan:
     return Plan(method, tuple(rules))
 
 
-def read_json(path: Path) -> dict | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def measure_all(subject: Subject, seeds: int, console: Console) -> dict[str, list[Measured]]:
-    """By variant, one entry per seed; what needs no calibration is measured once. With ``known_only``
-    entries may be missing, whole variants too."""
+    """By variant, one entry per seed; what needs no calibration is measured once. Where only
+    known figures are wanted, entries may be missing, whole variants too."""
     found = {"float": [subject.measure(None, 0, console)]}
     for variant in (*ABLATION, *INTEGERS):
         tries = range(1 if variant.solver == "rtn" else seeds)

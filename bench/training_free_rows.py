@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from bench.rows import Row
+from bench.rows import Row, seeds_note
 from bench.training_free import ABLATION, INTEGERS, Measured, Variant
 
 TERNARY_GOAL, INT4_GOAL = 1.08, 0.99
@@ -54,10 +54,6 @@ def saliency_rows(subject: str, found: Mapping[str, Sequence[Measured]]) -> list
             gain = sign * (mean(after) - mean(before))
             rows.append(Row(name, gain / spread, "", 1.0, "higher", f"{mean(before):.3f} to {mean(after):.3f}"))
     return rows
-
-
-def seeds_note(values: Sequence[float]) -> str:
-    return f"{len(values)} seeds, spread {stdev(values):.3f}" if len(values) > 1 else "one seed"
 
 
 def draw_ablation(subject: str, found: Mapping[str, Sequence[Measured]], path: Path) -> None:

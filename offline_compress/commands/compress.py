@@ -47,14 +47,16 @@ from offline_compress.train.training_free import (
 
 HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
 STEPS = {"ternary": 1000, "binary": 600}  # of training where nothing else is asked for
+DEFAULT_BITS = 4.5  # a weight, without training
 JUDGED = 64  # held-out images on which the float model is measured too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")
     parser.add_argument(
-        "--method", choices=[*(name for name in VARIANTS if name != "mixed"), "auto"], default="ternary",
-        help="auto: every matrix its own format, the best for --budget-mb (default: %(default)s)",
+        "--method", choices=[*(name for name in VARIANTS if name != "mixed"), "auto"],
+        help="auto: every matrix its own format, the best for --budget-mb (default: ternary where it is trained; else"
+        f" auto at {DEFAULT_BITS} bits a weight, or int4 where there are no calibration pairs)",
     )  # fmt: skip
     parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
     parser.add_argument("--bits", type=positive, help="with --method auto: bits a weight instead of a size")
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     console = open_console() if processes.leads else Console(quiet=True)
     if args.threads:
         torch.set_num_threads(args.threads)
+    choose_method(args)
     check_options(args)
     plan = None if args.plan is None else read_plan(args.plan)
     source = Source.read(args.folder, variant_of(args), plan)
@@ -119,8 +122,11 @@ def run(args: argparse.Namespace) -> int:
     solved = None
     if solver != "rtn" or args.method == "auto":
         require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
+        pairs = args.pairs if data.usable is None else min(args.pairs, data.usable)
+        if pairs < args.pairs:
+            console.print(f"{pairs} calibration pairs instead of {args.pairs}: more images would do better")
         config = TrainingFree(
-            solver, not args.no_saliency, args.pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
+            solver, not args.no_saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
         source, weights, rows, training = compress_without_training(
             source, None, data.calibration, config, work_folder(args),
@@ -148,7 +154,8 @@ def run(args: argparse.Namespace) -> int:
         heldout = evaluate(
             args, source, data or RenderedScenes(args.folder, None, args.seed), console
         )  # through the graphs just written, then sealed into the report
-        write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout), args.dense)
+        if heldout is not None:
+            write_bundle(source, weights, args.out, name, report_of(source, rows, training, heldout), args.dense)
     info = Bundle.load(args.out, verify=False).info
     console.print(f"{args.out}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.2f} MB of weights")
     return 0
@@ -161,7 +168,28 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
     data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout, args.plain_captions)
     if data.skipped:
         console.print(f"{args.images}: {skipped_text(data.skipped)}", highlight=False)
+    if args.heldout and not data.unseen:
+        console.print(
+            f"{args.images}: {len(data.good)} images are too few to hold a fifth out: the bundle is not measured\n"
+            "  remedy: give more images, or measure it on others: edge-vlm-compress evaluate",
+            highlight=False,
+        )
     return data
+
+
+def choose_method(args: argparse.Namespace) -> None:
+    """Where none is given: without training never a ternary model, which would babble."""
+    if args.method is not None:
+        return
+    trains = args.steps != 0 and (bool(args.steps) or args.solver in (None, "rtn"))
+    if args.budget_mb is not None or args.bits is not None:
+        args.method = "auto"
+    elif trains or args.plan is not None:
+        args.method = "ternary"
+    elif args.plan_only or (args.images is None and args.data_cache is None):
+        args.method = "int4"
+    else:
+        args.method, args.bits = "auto", DEFAULT_BITS
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -201,6 +229,7 @@ def train(
             lambda progress: advance(progress.step, losses_text(progress)),
             watcher(data.heldout(args.watch) if processes.leads else [], data, console),
             processes,
+            lambda cost: console.print(f"{args.method}, {config.steps} steps: {cost}", highlight=False),
             solved,
         )
 
@@ -230,10 +259,12 @@ def losses_text(progress: QatProgress) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
 
 
-def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, console: Console) -> dict:
+def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, console: Console) -> dict | None:
     """Captions, perplexity, memory and speed of the bundle on images that it was not made with; warns where the
-    compressed model has lost its words."""
+    compressed model has lost its words. None where there are no such images."""
     samples = data.heldout(args.heldout)
+    if not samples:
+        return None
     with counted("held-out images", len(samples), console) as advance:
         result = evaluate_bundle(args.out, samples, caption_scores, advance)
     values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}

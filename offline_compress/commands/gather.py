@@ -8,6 +8,7 @@ the float one would.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
-from edge_vlm.files import whole_folder, write_text
+from edge_vlm.files import whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
+from offline_compress.evaluate.caption_metrics import words
 from offline_compress.evaluate.captioning import greedy_captions
 from offline_compress.models.loading import load_vlm
 from offline_compress.pairs.opening import IMAGES, caption_lines
@@ -49,12 +51,26 @@ def run(args: argparse.Namespace) -> int:
     if silent:
         vlm = load_vlm(args.folder)
         squares = [vlm.image.square(chosen[index][0]) for index in silent]
+        start = time.perf_counter()
+        said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares[:BATCH], batch=BATCH)
+        left = len(squares) - len(said)
+        console.print(f"captions: about {left * (time.perf_counter() - start) / len(said):.0f} s", highlight=False)
         with counted("captions", len(silent), console) as advance:
-            said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH, report=advance)
+            said += greedy_captions(
+                vlm.model, vlm.tokenizer, vlm.prompt, squares[BATCH:], batch=BATCH,
+                report=lambda done: advance(BATCH + done),
+            )  # fmt: skip
         for index, caption in zip(silent, said, strict=True):
             chosen[index] = (chosen[index][0], [caption])
-    written = write_pairs(args.out, chosen)
-    console.print(f"{args.out}: {written} images with captions", highlight=False)
+    usable = [(image, captions) for image, captions in chosen if any(words(caption) for caption in captions)]
+    if not usable:
+        raise SourceError(
+            f"{args.folder} says nothing about any of {len(chosen)} images", "give captions: a .txt beside each image"
+        )
+    write_pairs(args.out, usable)
+    lost = len(chosen) - len(usable)
+    without = f", {lost} left out of which the model says nothing" if lost else ""
+    console.print(f"{args.out}: {len(usable)} images with captions{without}", highlight=False)
     return 0
 
 
@@ -78,14 +94,10 @@ def images_of(source: Path, every: int) -> Iterator[tuple[np.ndarray, list[str]]
         bag.close()
 
 
-def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> int:
-    """JPEG and .txt of each; images whose caption came out empty are left out. The folder is replaced whole."""
-    written = 0
+def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> None:
+    """JPEG and .txt of each. The folder is replaced whole."""
     with whole_folder(out) as folder:
         for number, (image, captions) in enumerate(pairs):
-            if not any(captions):
-                continue
-            cv2.imwrite(str(folder / f"{number:05d}.jpg"), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _, jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            write_bytes(folder / f"{number:05d}.jpg", jpeg.tobytes())
             write_text(folder / f"{number:05d}.txt", "\n".join(captions) + "\n")
-            written += 1
-    return written

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,21 +34,25 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     recipe = with_options(read_recipe(args.recipe), args)
     steps = steps_of(recipe)
-    known = finished(recipe) if args.resume == "auto" and args.stage is None else []
-    wanted = [step for step in steps if args.stage in (None, step.stage)]
-    for step in wanted:
-        state = "done" if words_of(step) in known else "to do"
-        console.print(f"{step.stage} ({state}): {step}", highlight=False, soft_wrap=True)
+    done = done_before(recipe, steps) if args.resume == "auto" else 0
+    wanted = [number for number, step in enumerate(steps) if args.stage in (None, step.stage)]
+    redone = set(wanted) if args.stage else set(range(done, len(steps)))
+    for number in wanted:
+        state = "to do" if number in redone else "done"
+        console.print(f"{steps[number].stage} ({state}): {steps[number]}", highlight=False, soft_wrap=True)
     if args.dry_run:
         return 0
-    for step in wanted:
-        if words_of(step) in known and recipe.out.is_dir():
+    after = {step.stage for step in steps[max(wanted, default=0) + 1 :]} if redone else set()
+    if after:
+        console.print(f"then to be done again: {', '.join(sorted(after))} (run the recipe without --stage)")
+    for number in wanted:
+        if number not in redone:
             continue
-        console.rule(step.stage)
-        execute(step, args.resume)
-        known.append(words_of(step))
-        make_folder(state_file(recipe).parent)
-        write_json(state_file(recipe), {"recipe": recipe.name, "finished": known})
+        console.rule(steps[number].stage)
+        note_done(recipe, steps[: min(done, number)])  # what this one changes, later steps did not see
+        execute(steps[number], args.resume)
+        done = number + 1 if done >= number else done
+        note_done(recipe, steps[:done])
     console.print(f"{recipe.out}: done", highlight=False)
     return 0
 
@@ -71,12 +76,33 @@ def state_file(recipe: Recipe) -> Path:
     return Path(f"{recipe.out}.work") / DONE
 
 
-def finished(recipe: Recipe) -> list[list[str]]:
-    """Words of the steps that were done before."""
+def done_before(recipe: Recipe, steps: Sequence[Step]) -> int:
+    """How many steps from the first on were done, of this model and with these words, and left what they make."""
     try:
-        return json.loads(state_file(recipe).read_text(encoding="utf-8"))["finished"]
-    except (OSError, ValueError, KeyError):
-        return []
+        state = json.loads(state_file(recipe).read_text(encoding="utf-8"))
+        known, model = state["finished"], state["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    if model != model_stamp(recipe.model):
+        return 0
+    done = 0
+    for step, words in zip(steps, known, strict=False):
+        if words != words_of(step) or not step.makes.exists():
+            break
+        done += 1
+    return done
+
+
+def note_done(recipe: Recipe, steps: Sequence[Step]) -> None:
+    make_folder(state_file(recipe).parent)
+    done, stamp = [words_of(step) for step in steps], model_stamp(recipe.model)
+    write_json(state_file(recipe), {"recipe": recipe.name, "model": stamp, "finished": done})
+
+
+def model_stamp(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of the model's files: another model in the same folder is compressed anew."""
+    files = sorted(path for name in ("*.json", "*.safetensors") for path in folder.glob(name))
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 
 
 def words_of(step: Step) -> list[str]:

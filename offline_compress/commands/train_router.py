@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +16,15 @@ from rich.table import Table
 from edge_vlm.commands.numbers import count, not_negative, positive
 from edge_vlm.errors import InputError
 from edge_vlm.files import write_json
-from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle
+from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle, VisionInfo
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 from edge_vlm.sttf import SttfConfig
+from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.train.router import RouterConfig, RouterReport, branch_costs, train_router
-from offline_compress.train.router_calibration import Calibration, calibrate, kept
+from offline_compress.train.router_calibration import THRESHOLDS, Calibration, calibrate, kept
 from offline_compress.train.router_clips import render_clip
-from offline_compress.train.router_oracle import encode_whole, trials_of_clip
+from offline_compress.train.router_oracle import encode_whole, gate_quality, trials_of_clip
 
 HELP = "calibrate the token gate of a bundle and train its router on rendered clips"
 _CALIBRATION_CLIPS = 8
@@ -76,6 +79,7 @@ def _collect(bundle: Bundle, args: argparse.Namespace, progress: Progress):
     vision, size = bundle.vision, bundle.image.size
     encoder = VisionEncoder(bundle, threads=args.threads)
     decoder = TextDecoder(bundle, threads=args.threads)
+    progress.console.print(f"{args.clips} clips: {_cost(encoder, decoder, vision, size, args)}", highlight=False)
     clips = [
         encode_whole(encoder, render_clip(args.seed * _SEED_STRIDE + index), vision.tokens)
         for index in progress.track(range(args.clips), description="render and encode")
@@ -93,6 +97,23 @@ def _collect(bundle: Bundle, args: argparse.Namespace, progress: Progress):
             encoder, clip, index, calibration.sttf, vision, size, lambda features: decoder.generate(features).score
         )
     return calibration, trials
+
+
+def _cost(
+    encoder: VisionEncoder, decoder: TextDecoder, vision: VisionInfo, size: int, args: argparse.Namespace
+) -> Cost:
+    """By what is done with every clip, done with the first."""
+    times, config = [time.perf_counter()], SttfConfig()
+    clip = encode_whole(encoder, render_clip(args.seed * _SEED_STRIDE), vision.tokens)
+    times.append(time.perf_counter())
+    gate_quality(encoder, [clip], config, (vision.grid, vision.grid), size)
+    times.append(time.perf_counter())
+    trials_of_clip(encoder, clip, 0, config, vision, size, lambda features: decoder.generate(features).score)
+    times.append(time.perf_counter())
+    encoded, gated, tried = (after - before for before, after in pairwise(times))
+    gates = min(args.clips, _CALIBRATION_CLIPS) * (1 if args.keep_gate else len(THRESHOLDS))
+    pixels = sum(frame.resized.nbytes + frame.dense.nbytes for frame in clip)
+    return Cost(args.clips * (encoded + tried) + gates * gated, peak_bytes() + args.clips * pixels, 0)
 
 
 def _write(bundle: Bundle, sttf: dict, router: dict) -> None:

@@ -86,16 +86,20 @@ class BlockWork:
 
     def require_space(self, needed: int) -> None:
         """Raises OutputError before anything is computed that could not be kept."""
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise OutputError(
-                f"{self.folder}: {needed / 1e9:.2f} GB are needed for hidden states and codes,"
-                f" {free / 1e9:.2f} GB are free",
-                "free space, name a --work folder on another disk, or give fewer --pairs",
-            )
+        require_space(self.folder, needed, "hidden states and codes", "give fewer --pairs")
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: int, what: str, less: str) -> None:
+    """Raises OutputError where the disk of ``folder`` has not that many bytes free; ``less`` needs less."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder}: {needed / 1e9:.2f} GB are needed for {what}, {free / 1e9:.2f} GB are free",
+            f"free space, name a --work folder on another disk, or {less}",
+        )
 
 
 def read_identity(path: Path) -> dict | None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training-free run will cost, said before it starts: time on this machine, memory, disk."""
+"""What a run will cost, said before it starts: time on this machine, memory, disk."""
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass
 from math import prod
@@ -48,6 +49,28 @@ def estimate(pairs: CalibrationPairs, grids: Grids, config: SolveConfig) -> Cost
     return Cost(seconds, memory_bytes(pairs, shapes), disk_bytes(pairs, shapes))
 
 
+def estimate_plan(pairs: CalibrationPairs, candidates: int, rows: int, gram_tokens: int) -> Cost:
+    """Of the measurements behind an automatic plan: a pass forwards and one back, ``rows`` of every matrix solved in
+    ``candidates`` formats. All blocks' hidden states are on disk at once, and the gradient's."""
+    vlm = pairs.vlm
+    halves = vlm.family.halves(vlm.checkpoint.config)
+    blocks = [f"{half}.{index}" for half, count in halves for index in range(count)]
+    known = vlm.family.parameter_shapes(vlm.checkpoint.config, True)
+    shapes = {
+        name.removesuffix(".weight"): shape for name, shape in known.items()
+        if len(shape) == 2 and name.startswith(tuple(f"{block}." for block in blocks))
+    }  # fmt: skip
+    rate, rate32, rate64 = (products_per_second(dtype) for dtype in (vlm.dtype, torch.float32, torch.float64))
+    seconds = 4 * BESIDE_PRODUCTS * sum(pairs.cost(name) for name in blocks) / rate
+    for name, (outputs, columns) in shapes.items():
+        count, tokens, _ = pairs.states_shape(name)
+        seconds += count * (min(tokens, gram_tokens) * columns**2 + tokens * columns * outputs) / rate32
+        seconds += candidates * ((min(rows, outputs) * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S)
+    states = [prod(pairs.states_shape(name)) for name in ("image", "text", *blocks)]
+    disk = sum(states) * vlm.dtype.itemsize + 4 * 2 * max(states)
+    return Cost(seconds, memory_bytes(pairs, shapes), disk)
+
+
 def disk_bytes(pairs: CalibrationPairs, shapes: dict[str, tuple[int, ...]]) -> int:
     """Two stages' states, each twice, and all codes."""
     states = max(prod(pairs.states_shape(name)) for name in ("image", "text"))
@@ -66,6 +89,11 @@ def memory_bytes(pairs: CalibrationPairs, shapes: dict[str, tuple[int, ...]]) ->
 
 def block_names(shapes: dict[str, tuple[int, ...]]) -> set[str]:
     return {f"{name.rpartition('.self_attn.')[0] or name.rpartition('.mlp.')[0]}." for name in shapes}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def products_per_second(dtype: torch.dtype) -> float:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import torch
 
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.block_work import require_space
 from offline_compress.quantize.calibration_pairs import Batches
+from offline_compress.quantize.cost import Cost, estimate_plan
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named
 from offline_compress.quantize.rows import checked
@@ -40,10 +42,13 @@ def measure_formats(
     work: Path,
     candidates: Sequence[str] = CANDIDATES,
     report: Report = lambda share, what: None,
+    announce: Callable[[Cost], None] = lambda cost: None,
 ) -> FormatErrors:
-    """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there.
+    """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there;
+    else ``announce`` is told the cost.
 
-    Raises QuantizeError naming a matrix that cannot be quantised, or inputs that are not finite.
+    Raises QuantizeError naming a matrix that cannot be quantised, or inputs that are not finite, OutputError where the
+    disk is too small.
     """
     methods = [method_named(name) for name in candidates]
     sensitivity = Sensitivity(vlm, batches, work / "states")
@@ -53,6 +58,9 @@ def measure_formats(
     if kept is not None:
         return kept
     make_folder(sensitivity.folder)
+    cost = estimate_plan(sensitivity.pairs, len(methods), ROWS, sensitivity.gram_tokens)
+    require_space(sensitivity.folder, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
+    announce(cost)
     losses: dict[str, dict[str, float]] = {}
 
     def see(name: str, statistics: InputStatistics) -> None:

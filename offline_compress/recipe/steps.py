@@ -20,6 +20,12 @@ class Step:
     processes: int = 1
 
     @property
+    def makes(self) -> Path:
+        """The folder that it writes, or changes."""
+        at = self.words.index("--out") + 1 if "--out" in self.words else 1
+        return Path(self.words[at])
+
+    @property
     def command(self) -> list[str]:
         module = ["-m", "offline_compress", *self.words]
         if self.processes == 1:

@@ -23,6 +23,7 @@ from offline_compress.models.families.siglip_llama import IMAGE_END, TEXT_BLOCKS
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import Block, spread_tokens, watched
 from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
+from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.hidden_states import HiddenStates
 from offline_compress.saliency.statistics import InputStatistics
 
@@ -100,6 +101,9 @@ class Sensitivity:
                 block = self.block(name)
                 for first, last in target.chunks():
                     target.write(first, block(self.before(name).read(first, last)))
+        for first, last in target.chunks():
+            if not torch.isfinite(target.read(first, last)).all():
+                raise QuantizeError(f"{name}: its outputs are not finite", "look at the calibration data and the model")
 
     def block(self, name: str) -> Block:
         half = name.rpartition(".")[0]

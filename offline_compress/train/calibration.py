@@ -48,13 +48,14 @@ def automatic_plan(
     work: Path | None = None,
     dtype: torch.dtype = torch.float32,
     report: Callable[[float, str], None] = lambda share, what: None,
+    announce: Callable[[Cost], None] = lambda cost: None,
 ) -> tuple[Source, Mapping[str, Mapping[str, float]]]:
     """``source`` with the plan that is best for ``budget`` bytes of both graphs, and what each format was expected to
     cost (`FormatErrors.losses`). Raises QuantizeError where no plan fits."""
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_plan_") as folder:
-            return automatic_plan(source, batches, budget, Path(folder), dtype, report)
-    errors = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report)
+            return automatic_plan(source, batches, budget, Path(folder), dtype, report, announce)
+    errors = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report, announce=announce)
     plan = plan_under_budget(source.weights, errors.losses, budget)
     return source.with_plan(plan), errors.losses
 

@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edge_vlm.files import make_folder, reporting, write_bytes, write_text
 from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
+from offline_compress.export.checkpoint import Checkpoint
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import linear_names
 from offline_compress.export.prompt import Prompt
 from offline_compress.export.weights import ModelWeights
+from offline_compress.quantize.block_work import require_space
+from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.replace import quantise_model, to_model_weights
@@ -116,27 +121,32 @@ def train_quantised(
     report: Callable[[QatProgress], None],
     watch: Callable[[torch.nn.Module], None] | None = None,
     processes: Processes | None = None,
+    announce: Callable[[Cost], None] = lambda cost: None,
     solved: ModelWeights | None = None,
 ) -> tuple[ModelWeights, list[MatrixReport], list[dict]]:
     """QAT with checkpoints in ``work``: the trained weights, the report of every matrix, the loss curve.
 
     It starts from rounded codes, or from those of ``solved``.
     ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
-    end with the same weights.
+    end with the same weights. ``announce`` is told the cost, by a step that is not taken.
 
-    Raises QuantizeError for a checkpoint of another run, or where training diverges.
+    Raises QuantizeError for a checkpoint of another run, or where training diverges, OutputError where the disk is too
+    small for the checkpoints.
     """
     teacher = load_float_model(source.folder)
     student = copy.deepcopy(teacher)
     rows = quantise_model(student, source.table, None if solved is None else solved.linears)
     processes = processes or Processes()
-    trainer = QatTrainer(student, teacher, batches, config, processes)
+    trainer = QatTrainer(student, teacher, batches, config, processes, made_of(source, batches, solved))
     make_folder(work)
     checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
     if resume and checkpoint.is_file():
         trainer.restore(load_checkpoint(checkpoint), checkpoint)
     if processes.leads:
         curve.cut(trainer.step)
+        cost = training_cost(trainer)
+        require_space(work, cost.disk_bytes, "checkpoints", "compress without training: --steps 0")
+        announce(cost)
 
     def both(progress: QatProgress) -> None:
         if processes.leads:
@@ -155,6 +165,37 @@ def train_quantised(
     student.cpu()
     weights = to_model_weights(student, source.weights.config)
     return weights, with_final_errors(rows, source.weights, weights.linears), curve.rows
+
+
+def training_cost(trainer: QatTrainer) -> Cost:
+    """Of the steps that are left. Memory: what a step has taken, and the optimiser's two moments; disk: a checkpoint of
+    weights and moments, and the one before it until that is replaced."""
+    left, device = trainer.config.steps - trainer.step, trainer.processes.device
+    weight_bytes = sum(p.numel() * p.element_size() for p in trainer.student.parameters())
+    seconds = left * trainer.rehearse() if left else 0.0
+    taken = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_bytes()
+    return Cost(seconds, taken + 2 * weight_bytes, 2 * 3 * weight_bytes)
+
+
+def made_of(source: Source, batches: BatchSource, solved: ModelWeights | None = None) -> dict[str, object]:
+    """What a checkpoint is of. The first batch stands for the data: it depends on their number, order and seed."""
+    digest, batch = hashlib.sha256(), batches.batch(0)
+    for name in sorted(batch):
+        digest.update(batch[name].contiguous().numpy().tobytes())
+    plan = {line.name: line.method.name for line in source.table}
+    return {
+        "model": Checkpoint.open(source.folder).stamp(),
+        "plan": plan,
+        "data set": digest.hexdigest(),
+        "start": "rounded" if solved is None else codes_digest(solved),
+    }
+
+
+def codes_digest(weights: ModelWeights) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights.linears):
+        digest.update(np.ascontiguousarray(weights.linears[name].codes).tobytes())
+    return digest.hexdigest()
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

@@ -30,6 +30,7 @@ class CompressionData(Protocol):
     image: ImageSettings
     tokenizer: object
     prompt: object
+    usable: int | None  # calibration pairs; None: as many as anyone wants
 
     def calibration(self, pairs: int) -> Calibration:
         """Batches of that many pairs. Raises SourceError where there are fewer."""
@@ -43,6 +44,8 @@ class CompressionData(Protocol):
 
 class RenderedScenes:
     """The demo model's scenes, rendered by train-demo; held-out ones are rendered on the spot."""
+
+    usable = None
 
     def __init__(self, folder: Path, cache: Path | None, seed: int) -> None:
         self.folder, self.cache, self.seed = folder, cache, seed
@@ -86,6 +89,10 @@ class CaptionedPhotos:
         self.known, self.unseen = self.good[: len(self.good) - kept], self.good[len(self.good) - kept :]
         first = self.batches(1)
         self.tokenizer, self.prompt = first.tokenizer, first.prompt
+
+    @property
+    def usable(self) -> int:
+        return len(self.known)
 
     def batches(self, size: int, most: int | None = None, augment: bool = False) -> PairBatches:
         names = tuple(self.pairs.names[i] for i in self.known)

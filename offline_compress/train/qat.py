@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -89,13 +91,14 @@ class QatTrainer:
     """Student, optimiser and step; `run` trains to the end, `state` and `restore` make a checkpoint of it all.
 
     With ``bf16`` the teacher is turned into bfloat16, in place. Both go to the device of ``processes``; several
-    processes take a batch each at every step, and one step together."""
+    processes take a batch each at every step, and one step together. ``made_of``: model, plan and data, for checkpoints
+    that must not be continued with others."""
 
     def __init__(
         self, student: nn.Module, teacher: nn.Module, batches: BatchSource, config: QatConfig,
-        processes: Processes | None = None,
+        processes: Processes | None = None, made_of: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
-        self.processes = processes or Processes()
+        self.processes, self.made_of = processes or Processes(), dict(made_of or {})
         self.student, self.batches, self.config = student.to(self.processes.device), batches, config
         teacher = teacher.to(torch.bfloat16) if config.bf16 else teacher  # whole: no casts on the way
         self.teacher = teacher.to(self.processes.device).eval()
@@ -113,31 +116,51 @@ class QatTrainer:
 
         Raises QuantizeError where the loss is no longer finite.
         """
-        names = tapped_modules(self.student) if self.config.distillation.hidden_weight else []
-        taps = HiddenTaps(self.student, names), HiddenTaps(self.teacher, names)
-        self.student.train()
-        try:
+        with self.tapped() as taps:
             while self.step < self.config.steps:
                 losses, rate = self.train_step(*taps), rate_factor(self.step, self.config)
                 self.step += 1
                 report(QatProgress(self.step, self.config.steps, losses, rate))
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                     save(self)
+
+    def rehearse(self) -> float:
+        """Seconds of a step, which is not taken: no weight changes."""
+        start = time.perf_counter()
+        with self.tapped() as taps:
+            self.losses(*taps)[0].backward()
+        if self.processes.device.type == "cuda":
+            torch.cuda.synchronize(self.processes.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    @contextmanager
+    def tapped(self) -> Iterator[tuple[HiddenTaps, HiddenTaps]]:
+        """The student in training, hidden states of student and teacher at hand."""
+        names = tapped_modules(self.student) if self.config.distillation.hidden_weight else []
+        taps = HiddenTaps(self.student, names), HiddenTaps(self.teacher, names)
+        self.student.train()
+        try:
+            yield taps
         finally:
             for tap in taps:
                 tap.close()
             self.student.eval()
 
-    def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
+    def losses(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of the step that is next, and its parts."""
         batch = self.processes.moved(self.batches.batch(self.processes.share_of(self.step)))
-        self.set_rates()
         with torch.no_grad():
             teacher_logits = forward(self.teacher, batch)
         with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=self.config.bf16):
             logits = forward(self.student, batch)
-        loss, parts = distillation_loss(
+        return distillation_loss(
             logits, teacher_logits, taps.outputs, teacher_taps.outputs, batch, self.config.distillation
         )
+
+    def train_step(self, taps: HiddenTaps, teacher_taps: HiddenTaps) -> dict[str, float]:
+        self.set_rates()
+        loss, parts = self.losses(taps, teacher_taps)
         if not torch.isfinite(loss):
             raise QuantizeError(
                 f"the loss of step {self.step + 1} is {loss.item()}", "resume with smaller learning rates"
@@ -162,6 +185,7 @@ class QatTrainer:
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "config": self.identity(),
+            "made_of": self.made_of,
         }
 
     def identity(self) -> dict:
@@ -173,6 +197,12 @@ class QatTrainer:
         if {"processes": 1, **state.get("config", {})} != self.identity():
             raise QuantizeError(
                 f"{where}: made with other training options", "use the same options, or start anew with --resume never"
+            )
+        other = [name for name, value in state.get("made_of", {}).items() if value != self.made_of.get(name, value)]
+        if other:
+            raise QuantizeError(
+                f"{where}: training of another {', another '.join(other)}",
+                "start anew with --resume never, or name another --work folder",
             )
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -12,7 +12,7 @@ from edge_vlm.sttf import SttfConfig
 from edge_vlm.sttf.fusion import scene_distance
 from offline_compress.train.router_oracle import EncodedFrame, Encoder, GateQuality, gate_quality
 
-_THRESHOLDS = (2.0, 3.0, 4.5, 6.0, 8.0)
+THRESHOLDS = (2.0, 3.0, 4.5, 6.0, 8.0)
 _NOISE_QUANTILE = 0.95
 _TOLERANCE_OVER_NOISE, _MIN_TOLERANCE = 4.0, 0.15
 _CAPTION_OVER_TOLERANCE = 1.25  # what reuse alone gets wrong must not ask for captions
@@ -64,7 +64,7 @@ def calibrate(
     """
     noise, tolerance = tolerance_of(clips)
     best, best_error = None, 0.0
-    for threshold in _THRESHOLDS:
+    for threshold in THRESHOLDS:
         config = replace(
             base,
             threshold_on=threshold,

@@ -77,6 +77,7 @@ def compress_without_training(
             source, losses = automatic_plan(
                 source, batches(min(config.plan_pairs, config.pairs)), budget, work / "plan",
                 dtype, lambda share, what: advance(round(100 * share), what),
+                lambda cost: console.print(f"{name}: sensitivities: {cost}", highlight=False),
             )  # fmt: skip
     elif plan is not None:
         source = source.with_plan(plan)

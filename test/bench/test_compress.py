@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tiny_model import write_hf_folder  # noqa: E402
-
 from bench.trained_rows import ratio_rows  # noqa: E402
-from bench.training_free import Measured, Subject, Variant, inner_blocks  # noqa: E402
+from bench.training_free import Measured, Variant  # noqa: E402
 from bench.training_free_rows import draw_ablation, training_free_rows  # noqa: E402
-from bench.weight_error_rows import weight_error_rows  # noqa: E402
+from bench.weight_error_rows import KNOWN, weight_error_rows  # noqa: E402
 from offline_compress.evaluate.pair_evaluation import PairEvaluation  # noqa: E402
-from offline_compress.train.progress import open_console  # noqa: E402
 
 
 def found():
@@ -33,6 +28,23 @@ def found():
 def test_weight_errors_are_the_known_ones():
     rows = weight_error_rows()
     assert len(rows) == 16 and all(row.holds for row in rows if row.goal is not None)
+
+
+def test_the_known_weight_errors_are_those_of_the_densities():
+    x = (np.arange(400_000) + 0.5) / 10_000
+    densities = np.exp(-x * x / 2) * np.sqrt(2 / np.pi), np.exp(-x)
+    for kind, density in enumerate(densities):
+        share, mean = density / density.sum(), float((x * density).sum() / density.sum())
+
+        def error(threshold, scale=None, share=share):
+            above = share * (x > threshold)
+            scale = (above * x).sum() / above.sum() if scale is None else scale
+            return (share * (x - scale * (x > threshold)) ** 2).sum() / (share * x * x).sum()
+
+        best = min(error(factor * mean) for factor in np.arange(0.5, 1.3, 0.01))
+        exact = {"ternary": best, "ternary-twn": error(0.7 * mean), "ternary-absmean": error(mean / 2, mean),
+                 "binary": error(0.0, mean)}  # fmt: skip
+        assert {name: values[kind] for name, values in KNOWN.items()} == pytest.approx(exact, abs=2e-4)
 
 
 def test_rows_are_means_over_seeds_held_against_the_goals(tmp_path):
@@ -57,15 +69,3 @@ def test_a_bundle_that_is_not_there_is_not_measured(tmp_path):
     assert values["demo: ternary, trained: perplexity / float"].holds
     binary = values["demo: binary, trained: CIDEr / float"]
     assert binary.value is None and "binary" in binary.note
-
-
-def test_a_figure_that_is_known_is_not_measured_again(tmp_path):
-    folder = write_hf_folder(tmp_path / "model")
-    rules = {rule.method for rule in inner_blocks(folder, "int2-g32").rules}
-    assert rules == {"int8", "int2-g32"}
-    subject = Subject("tiny", folder, lambda seed: pytest.fail("no calibration"), [], tmp_path / "work")
-    (tmp_path / "work").mkdir()
-    known = Measured("ternary, rtn", 0, 2.5, 1.0, 0.1)
-    path = tmp_path / "work" / "ternary_rtn-0.json"
-    path.write_text(json.dumps({"identity": {"folder": str(folder), "samples": 0}, "measured": asdict(known)}))
-    assert subject.measure(Variant("ternary"), 0, open_console()) == known

@@ -114,12 +114,21 @@ def test_an_automatic_plan_keeps_its_budget_and_is_stored(hf_folder, tmp_path, p
     chosen = [row for row in report["layers"] if "sensitivity" in row["why"]]
     assert len(chosen) == 4 * 6 + 4 * 7 + 1 and all(row["expected_loss"] >= 0 for row in chosen)
     printed = capsys.readouterr().out
-    assert printed.index("auto, planned") < printed.index("GB of memory") < printed.index("auto, gptq")
+    cost, again = printed.index("GB of memory"), printed.rindex("GB of memory")  # of the plan, of the solver
+    assert cost < printed.index("auto, planned") < again < printed.index("auto, gptq")
     with pytest.raises(EdgeVlmError, match="a budget of 0.02 MB; the smallest plan takes"):
         run(hf_folder, tmp_path / "c", "--method", "auto", "--budget-mb", 0.02, "--pairs", 8)
     with pytest.raises(EdgeVlmError, match="goes with --budget-mb or --bits"):
         run(hf_folder, tmp_path / "c", "--method", "auto")
     assert not (tmp_path / "c").exists()
+
+
+def test_without_training_the_default_is_a_plan_of_its_own_at_a_few_bits(hf_folder, tmp_path, pairs):
+    assert run(hf_folder, tmp_path / "b", "--steps", 0, "--pairs", 8) == 0
+    bundle = Bundle.load(tmp_path / "b")
+    report = bundle.report()
+    assert report["plan"]["name"] == "auto" and report["training"]["options"]["bits"] == 4.5
+    assert bundle.info.variant == "mixed"
 
 
 def test_an_interrupted_compression_ends_in_the_same_bundle(hf_folder, tmp_path, pairs, monkeypatch):
@@ -146,3 +155,19 @@ def test_the_verdict_warns_where_words_are_lost():
     assert verdict(1.4, 1.37, "int4") is None
     assert "1.77 times that of the float model" in verdict(2.42, 1.37, "ternary")
     assert "--steps" in verdict(2.42, 1.37, "ternary") and "--budget-mb" in verdict(2.42, 1.37, "int2")
+
+
+@pytest.mark.parametrize("perplexity, warns", [(2.1, False), (9.0, True)])
+def test_a_ternary_model_that_babbles_is_warned_of_with_the_remedy(
+    hf_folder, tmp_path, pairs, monkeypatch, capsys, perplexity, warns
+):
+    found = SimpleNamespace(perplexity=perplexity, metrics={"cider": 0.1}, to_json=dict)
+    monkeypatch.setattr(compress, "evaluate_bundle", lambda *_: found)
+    monkeypatch.setattr(compress, "streamed_perplexity", lambda *_: 2.0)
+    monkeypatch.setattr(compress, "sample_batches", lambda *_: [])
+    words = ("--method", "ternary", "--steps", 0, "--pairs", 8, "--heldout", 2)
+    assert run(hf_folder, tmp_path / "b", *words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("warning: perplexity 9.000 is 4.50 times that of the float model (2.000)" in said) == warns
+    assert ("remedy: train it: --steps 1000" in said) == warns
+    assert Bundle.load(tmp_path / "b").report()["heldout"]["judged"]["float_perplexity"] == 2.0

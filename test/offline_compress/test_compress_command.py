@@ -51,7 +51,8 @@ def test_rounding_without_data_writes_a_bundle_with_its_report(hf_folder, tmp_pa
 
 def test_dense_ternary_matrices_take_less_and_say_the_same(hf_folder, tmp_path, capsys):
     for name, options in (("plain", []), ("dense", ["--dense"])):
-        run(compress, hf_folder, *options, "--out", tmp_path / name, "--steps", 0, "--heldout", 0)
+        words = ("--method", "ternary", *options, "--steps", 0, "--heldout", 0)
+        run(compress, hf_folder, *words, "--out", tmp_path / name)
     plain, dense = (Bundle.load(tmp_path / name) for name in ("plain", "dense"))
     saved = plain.info.weight_bytes - dense.info.weight_bytes
     reported = plain.report()["matrix_bytes"] - dense.report()["matrix_bytes"]
@@ -69,6 +70,31 @@ def test_plan_only_writes_nothing(hf_folder, tmp_path, capsys):
     assert run(compress, hf_folder, "--out", tmp_path / "b", "--plan-only") == 0
     assert "vision blocks 1-2 (12)" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_without_training_the_default_is_not_ternary(hf_folder, tmp_path):
+    run(compress, hf_folder, "--out", tmp_path / "b", "--steps", 0, "--heldout", 0)
+    assert Bundle.load(tmp_path / "b").info.variant == "int4"
+
+
+@pytest.mark.parametrize(
+    "rules, message",
+    [
+        (
+            "default: int8\nrules: [{modules: '.*fc1', method: int8}, {modules: '.*mlp.*', method: binary}]",
+            "both match",
+        ),
+        ("default: int8\nrules: [{modules: haed, method: int4-g64}]", "'haed' matches no module"),
+        ("rules: []", "no rule for"),
+    ],
+)
+def test_a_plan_that_overlaps_or_names_nothing_leaves_no_bundle(hf_folder, tmp_path, rules, message):
+    (tmp_path / "mine.yaml").write_text(rules)
+    with pytest.raises(EdgeVlmError, match=message) as caught:
+        run(
+            compress, hf_folder, "--out", tmp_path / "b", "--steps", 0, "--heldout", 0, "--plan", tmp_path / "mine.yaml"
+        )
+    assert caught.value.remedy and [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 def test_what_is_missing_is_named(hf_folder, tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face folder to a bundle: the exported graphs compute what training computed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,12 @@ pytest.importorskip("transformers")
 
 from tiny_model import IMAGE_SIZE, make_image, write_hf_folder  # noqa: E402
 
+from edge_vlm.errors import OutputError  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
 from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
 from offline_compress.export.weights import ModelWeights  # noqa: E402
+from offline_compress.quantize import block_work  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402
 from offline_compress.train.compression import (  # noqa: E402
@@ -118,6 +122,32 @@ def test_training_writes_checkpoint_and_curve_and_resumes_to_the_same(hf_folder,
     for name, matrix in whole.linears.items():
         np.testing.assert_array_equal(matrix.codes, resumed.linears[name].codes, name)
         np.testing.assert_array_equal(matrix.scale, resumed.linears[name].scale, name)
+
+
+def test_the_cost_of_training_is_said_before_it_starts_and_a_full_disk_too(hf_folder, tmp_path, monkeypatch):
+    told, source = [], Source.read(hf_folder, "ternary")
+    config = QatConfig(steps=2, bf16=False)
+
+    def report(progress):
+        told.append(progress.step)
+
+    batches = RandomBatches(hf_folder)
+    train_quantised(source, batches, config, tmp_path / "a", True, report, announce=told.append)
+    cost, *steps = told
+    assert steps == [1, 2] and cost.seconds > 0 and cost.memory_bytes > 5e7 and 5e5 < cost.disk_bytes < 5e6
+    monkeypatch.setattr(block_work.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(OutputError, match="GB are needed for checkpoints, 0.00 GB are free"):
+        train_quantised(source, batches, config, tmp_path / "b", True, report)
+    assert not (tmp_path / "b" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("other, message", [("model", "another model"), ("variant", "another plan")])
+def test_a_checkpoint_of_another_model_or_plan_is_refused(hf_folder, tmp_path, other, message):
+    trained(hf_folder, tmp_path / "work", steps=2)
+    folder = write_hf_folder(tmp_path / "model", seed=1) if other == "model" else hf_folder
+    with pytest.raises(QuantizeError, match=f"{CHECKPOINT}: training of {message}") as caught:
+        trained(folder, tmp_path / "work", "ternary" if other == "model" else "binary", steps=2)
+    assert "--resume never" in caught.value.remedy
 
 
 def test_damaged_or_foreign_checkpoint_is_named(hf_folder, tmp_path):

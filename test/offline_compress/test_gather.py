@@ -26,7 +26,7 @@ def picture(shade):
 def captioner(monkeypatch):
     asked = []
 
-    def say(model, tokenizer, prompt, images, batch, report):
+    def say(model, tokenizer, prompt, images, batch, report=None):
         asked.extend(images)
         return [f"a picture of {image[0, 0, 0]}" for image in images]
 

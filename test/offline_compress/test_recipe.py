@@ -124,3 +124,23 @@ def test_what_was_finished_is_not_done_again(tmp_path, commands, capsys):
     assert run(path, "--stage", "eliminate") == 0 and started[5:] == ["train-router"]
     assert run(path, "--resume", "never", "--dry-run") == 0 and len(started) == 6
     assert "compress (to do): edge-vlm-compress compress hf" in capsys.readouterr().out
+
+
+def test_a_stage_that_was_done_alone_leaves_the_later_ones_to_be_done_again(tmp_path, commands, capsys):
+    started, _ = commands
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b")}))
+    assert run(path) == 0
+    assert run(path, "--stage", "specialise") == 0 and started[4:] == ["gather", "compress"]
+    assert "then to be done again: eliminate" in capsys.readouterr().out
+    assert run(path) == 0 and started[6:] == ["train-router"]
+
+
+def test_another_model_in_the_same_folder_is_compressed_anew(tmp_path, commands):
+    started, _ = commands
+    (tmp_path / "hf").mkdir()
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**WHOLE, "model": str(tmp_path / "hf"), "out": str(tmp_path / "b")}))
+    assert run(path) == 0 and len(started) == 4
+    (tmp_path / "hf" / "config.json").write_text("{}")
+    assert run(path) == 0 and len(started) == 8
