@@ -79,7 +79,7 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
 
 
 def test_training_starts_from_what_a_solver_found(hf_folder, tmp_path, pairs):
-    words = ("--solver", "gptq", "--pairs", 8)
+    words = ("--method", "ternary", "--solver", "gptq", "--pairs", 8)
     assert run(hf_folder, tmp_path / "solved", *words, "--steps", 0) == 0
     still = ("--latent-rate", 1e-12, "--other-rate", 1e-12, "--watch", 0, "--batch", 4)
     assert run(hf_folder, tmp_path / "trained", *words, "--steps", 1, *still) == 0
