@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from offline_compress.evaluate.captioning import answer_log_probabilities, greed
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import save_folder
+from offline_compress.models.kept_glimpses import KeptGlimpses
 from offline_compress.models.mobilenet_features import MobileNetFeatures
 from offline_compress.models.photo_model import (
     IMAGE_SIZE,
@@ -33,23 +35,26 @@ from offline_compress.models.photo_views import PhotoViews
 from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
 from offline_compress.train.attention import use_plain_attention
+from offline_compress.train.caption_batches import normalised
 from offline_compress.train.compression import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.demo_training import mean, read_curve
 from offline_compress.train.float_training import TrainingProgress
+from offline_compress.train.packed_captions import encode
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes
 
-CHECKPOINT, CURVE, PICTURE, METRICS, MODEL = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json", "model"
+CHECKPOINT, CURVE, PICTURE, MODEL, GLIMPSES = "checkpoint.pt", "curve.jsonl", "curve.png", "model", "glimpses"
 QUICK_PHOTOS = 100
 CURVE_EVERY = 10
 PREVIEW_EVERY = 250
 SAMPLES = 300  # photos whose patches and features are looked at before the training begins
-GLIMPSES_PER_PHOTO = 4  # batches of glimpses are larger: nothing is read with them
+GLIMPSES_PER_PHOTO = 8
+GLIMPSES_IN_STEP = 4  # times as many as photos with captions: nothing is read with them
 PANELS = (
     ("caption loss", ("answer",)),
-    ("teacher", ("hidden", "features")),
+    ("teacher", ("hidden", "features", "dev_hidden")),
     ("dev captions", ("dev_cider", "dev_bleu_4", "dev_rouge_l")),
 )
 
@@ -87,11 +92,12 @@ class PhotoTraining:
         views = PhotoViews(self.data.train, self.data.teacher, IMAGE_SIZE)
         features, pixels = samples(views)
         whiten_patches(model.model.vision_model.embeddings.patch_embedding, pixels)
+        kept = KeptGlimpses(views, self.out / GLIMPSES, GLIMPSES_PER_PHOTO, self.seed)
         batches = StagedBatches(
             self.config.stages,
             TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed),
             PhotoBatches(views, captions, self.tokenizer, self.prompt, self.batch, self.seed),
-            GlimpseBatches(views, GLIMPSES_PER_PHOTO * self.batch, self.seed),
+            GlimpseBatches(kept, GLIMPSES_IN_STEP * self.batch, self.seed),
         )
         bridge = TeacherBridge(model.config.vision_config.hidden_size, features.mean(0), features.std(0))
         self.trainer = PhotoTrainer(model, batches, bridge, self.config)
@@ -114,6 +120,7 @@ class PhotoTraining:
             report(progress)
 
         self.trainer.run(both, self.checkpoint)
+        shutil.rmtree(self.out / GLIMPSES)
         return self.out / MODEL
 
     def note(self, progress: TrainingProgress) -> None:
@@ -159,10 +166,18 @@ class PhotoTraining:
         finally:
             model.model.vision_model = own
         metrics = caption_metrics(said, references, meteor=False)
+        metrics["hidden"] = self.distance(images)
         self.say(f"says: {said[:3]}")
-        return {name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l")} | {
+        return {name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l", "hidden")} | {
             "token_perplexity": round(from_log_probabilities(scores), 3)
         }
+
+    @torch.no_grad()
+    def distance(self, images: list[np.ndarray]) -> float:
+        """Of the kept encoder on whole images from what the adapter gives, as a share of its variance."""
+        features = torch.from_numpy(np.stack([self.data.teacher(image) for image in images]))
+        hidden = encode(self.trainer.kept, normalised(np.stack(images).astype(np.float32) / 255)[:, 0])
+        return self.trainer.heads.distances(hidden, features)[0].item()
 
 
 def samples(views: PhotoViews) -> tuple[np.ndarray, torch.Tensor]:

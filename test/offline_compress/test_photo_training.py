@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -6,8 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from edge_vlm.errors import InputError  # noqa: E402
+from edge_vlm.errors import InputError, OutputError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
+from offline_compress.models.kept_glimpses import KeptGlimpses, reserved  # noqa: E402
 from offline_compress.models.mobilenet_features import CHANNELS, SIDE  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
 from offline_compress.models.photo_views import PhotoViews, View  # noqa: E402
@@ -67,15 +70,20 @@ def views():
     return PhotoViews(photos, Teacher(), SIZE)
 
 
+@pytest.fixture(scope="module")
+def kept(views, tmp_path_factory):
+    return KeptGlimpses(views, tmp_path_factory.mktemp("glimpses"), 2, 1)
+
+
 def make_batches(views, tokenizer):
     return PhotoBatches(views, CAPTIONS, tokenizer, Prompt.smolvlm(TOKENS), 2, seed=1)
 
 
-def make_trainer(views, tokenizer, stages=FEW, **options):
+def make_trainer(views, kept, tokenizer, stages=FEW, **options):
     model = build_photo_model(small_config(len(tokenizer)))
     use_plain_attention(model)
     texts = TextBatches([text for texts in CAPTIONS for text in texts], tokenizer, Prompt.smolvlm(TOKENS), 1)
-    batches = StagedBatches(stages, texts, make_batches(views, tokenizer), GlimpseBatches(views, 4, 1))
+    batches = StagedBatches(stages, texts, make_batches(views, tokenizer), GlimpseBatches(kept, 4, 1))
     features = np.concatenate([views.whole(i).features for i in range(3)])
     torch.manual_seed(0)
     bridge = TeacherBridge(32, features.mean(0), features.std(0))
@@ -130,8 +138,25 @@ def test_a_view_depends_on_its_generator_alone_and_the_teacher_sees_the_same_pic
         assert np.abs(seen - first.features).max() < 0.2, "another picture would be further away than resizing"
 
 
-def test_stages_follow_one_another_and_each_learns_its_own_part(views, tokenizer):
-    trainer = make_trainer(views, tokenizer, Stages(8, 30, 40, 10), matrix_rate=0.01, rate=3e-3)
+def test_kept_glimpses_are_those_that_were_made_and_come_again(views, tmp_path):
+    kept = KeptGlimpses(views, tmp_path, 2, 1)
+    made = [kept.glimpse(photo, turn) for photo in range(3) for turn in range(2)]
+    kept.pixels.flush()
+    views_without_teacher = dataclasses.replace(views, teacher=None)
+    again = KeptGlimpses(views, tmp_path, 2, 1)
+    again.views = views_without_teacher  # nothing is made a second time
+    for i, view in enumerate(made):
+        same = again.glimpse(i // 2, i % 2 + 2)
+        assert np.array_equal(same.pixels, view.pixels) and np.array_equal(same.features, view.features)
+        assert same.mirrored == view.mirrored
+    assert not np.array_equal(made[0].pixels, made[1].pixels)
+    assert not KeptGlimpses(views, tmp_path, 2, 5).made.any(), "another seed, other glimpses"
+    with pytest.raises(OutputError, match="free space"):
+        reserved(tmp_path / "large", np.uint8, (1 << 60,))
+
+
+def test_stages_follow_one_another_and_each_learns_its_own_part(views, kept, tokenizer):
+    trainer = make_trainer(views, kept, tokenizer, Stages(8, 30, 40, 10), matrix_rate=0.01, rate=3e-3)
     losses, changed = [], []
     eyes, tongue = trainer.model.model.vision_model, trainer.model.model.text_model
 
@@ -152,8 +177,8 @@ def test_stages_follow_one_another_and_each_learns_its_own_part(views, tokenizer
     assert changed[78][0] != changed[87][0] and changed[78][1] != changed[87][1]
 
 
-def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, tokenizer):
-    trainer = make_trainer(views, tokenizer)
+def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, kept, tokenizer):
+    trainer = make_trainer(views, kept, tokenizer)
     features = torch.from_numpy(np.stack([views.whole(i).features for i in range(3)]))
     hidden, _ = trainer.heads.distances(trainer.heads.adapted(features), features)
     assert hidden.item() == 0
@@ -163,17 +188,17 @@ def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, t
     assert trainer.heads.distances(eyes, features)[0].item() < 0.05, "but for resizing"
 
 
-def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, tokenizer):
-    whole, first = make_trainer(views, tokenizer), make_trainer(views, tokenizer)
+def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, kept, tokenizer):
+    whole, first = make_trainer(views, kept, tokenizer), make_trainer(views, kept, tokenizer)
     whole.run(lambda p: None, lambda t: None)
     for _ in range(5):
         first.train_step()
         first.step += 1
-    again = make_trainer(views, tokenizer)
+    again = make_trainer(views, kept, tokenizer)
     again.restore(first.state(), "checkpoint.pt")
     again.run(lambda p: None, lambda t: None)
     for a, b in zip(whole.kept.parameters(), again.kept.parameters(), strict=True):
         assert torch.equal(a, b)
-    make_trainer(views, tokenizer, Stages(2, 2, 9, 9)).restore(first.state(), "checkpoint.pt")
+    make_trainer(views, kept, tokenizer, Stages(2, 2, 9, 9)).restore(first.state(), "checkpoint.pt")
     with pytest.raises(InputError, match="other training options"):
-        make_trainer(views, tokenizer, rate=0.5).restore(first.state(), "checkpoint.pt")
+        make_trainer(views, kept, tokenizer, rate=0.5).restore(first.state(), "checkpoint.pt")
