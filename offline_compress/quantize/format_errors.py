@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block_work import require_space
@@ -44,8 +46,8 @@ def measure_formats(
     report: Report = lambda share, what: None,
     announce: Callable[[Cost], None] = lambda cost: None,
 ) -> FormatErrors:
-    """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there;
-    else ``announce`` is told the cost.
+    """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there,
+    else ``announce`` is told the cost; a measurement that was interrupted goes on.
 
     Raises QuantizeError naming a matrix that cannot be quantised, or inputs that are not finite, OutputError where the
     disk is too small.
@@ -53,15 +55,21 @@ def measure_formats(
     methods = [method_named(name) for name in candidates]
     sensitivity = Sensitivity(vlm, batches, work / "states")
     identity = {"pairs": sensitivity.pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp()}
-    path = work / "format_errors.json"
+    path, begun_path = work / "format_errors.json", sensitivity.folder / "begun.json"
     kept = read_kept(path, identity)
     if kept is not None:
         return kept
-    make_folder(sensitivity.folder)
-    cost = estimate_plan(sensitivity.pairs, len(methods), ROWS, sensitivity.gram_tokens)
-    require_space(sensitivity.folder, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
-    announce(cost)
-    losses: dict[str, dict[str, float]] = {}
+    begun_identity = {**identity, "dtype": str(vlm.dtype)}
+    begun = read_begun(begun_path, begun_identity)
+    if begun is None:
+        remove(sensitivity.folder)
+        make_folder(sensitivity.folder)
+        cost = estimate_plan(sensitivity.pairs, len(methods), ROWS, sensitivity.gram_tokens)
+        require_space(sensitivity.folder, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
+        announce(cost)
+        begun = {"identity": begun_identity, "losses": {}, "done": []}
+        write_json(begun_path, begun)
+    losses, done = begun["losses"], begun["done"]
 
     def see(name: str, statistics: InputStatistics) -> None:
         weight = checked(vlm.float_parameter(f"{name}.weight").flatten(1).numpy(), name)
@@ -70,14 +78,22 @@ def measure_formats(
             for method in methods
         }
 
+    def finished(step: str) -> None:
+        done.append(step)
+        write_json(begun_path, begun)
+
     try:
-        sensitivity.measure(see, report)
-    finally:
-        for file in sensitivity.folder.iterdir():
-            file.unlink()
-    errors = FormatErrors(losses, identity)
-    write_json(path, {"identity": identity, "losses": losses})
-    return errors
+        sensitivity.measure(see, report, finished, tuple(done))
+        write_json(path, {"identity": identity, "losses": losses})
+    except EdgeVlmError:  # it would come again, and its hidden states are large
+        remove(sensitivity.folder)
+        raise
+    remove(sensitivity.folder)
+    return FormatErrors(losses, identity)
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def expected_loss(weight: torch.Tensor, method: Method, statistics: InputStatistics, pairs: int) -> float:
@@ -105,3 +121,12 @@ def read_kept(path: Path, identity: dict) -> FormatErrors | None:
         return FormatErrors(value["losses"], identity) if value["identity"] == identity else None
     except (ValueError, KeyError) as error:
         raise QuantizeError(f"{path}: damaged ({error})", "remove it") from error
+
+
+def read_begun(path: Path, identity: dict) -> dict | None:
+    """How far a measurement had come; None for another one, or none."""
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return begun if begun.get("identity") == identity else None

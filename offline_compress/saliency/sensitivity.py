@@ -8,12 +8,13 @@ that is ``1/2 tr(D H D')``, ``H = sum_n mean_i(g_n,i^2) x_n x_n'``: paper Q's He
 a block's own, and so in one unit for all matrices of both halves. (Ours; the papers weigh within a block.) What the
 tokens of one image do together, which the sum over tokens leaves out, enters as one factor a matrix: `Coherence`.
 
-The gradient goes back block by block, from files: one block of the model is in memory at a time.
+The gradient goes back block by block, from files: one block of the model is in memory at a time, and a pass that was
+interrupted goes on with the block that it was in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -59,22 +60,48 @@ class Sensitivity:
         self.pairs = CalibrationPairs(vlm, batches)
         self.halves = vlm.family.halves(vlm.checkpoint.config)
 
-    def measure(self, see: See, report: Report = lambda share, what: None) -> None:
-        """``see(name, statistics)`` for every Linear of the blocks, the connector and the head, last ones first."""
-        blocks = [f"{half}.{index}" for half, count in self.halves for index in range(count)]
-        costs = {name: self.pairs.cost(name) for name in blocks}
-        total, done = 4 * sum(costs.values()), 0.0
-        for name in ("image", *blocks[: self.halves[0][1]], "text", *blocks[self.halves[0][1] :]):
-            report(done / total, name)
-            self.forward(name)
-            done += costs.get(name, 0.0)
-        self.loss_gradient(see)
-        for name in reversed(blocks):
-            report(done / total, f"{name}, back")
-            self.backward(name, see)
-            if name == f"{TEXT_BLOCKS}.0":
-                self.connector_gradient(see)
-            done += 3 * costs[name]
+    def steps(self) -> list[str]:
+        """The way back, from the head to the first block."""
+        back = [[f"{half}.{index}" for index in reversed(range(count))] for half, count in self.halves]
+        return [HEAD, *back[1], CONNECTOR, *back[0]]
+
+    def measure(
+        self,
+        see: See,
+        report: Report = lambda share, what: None,
+        finished: Callable[[str], None] = lambda step: None,
+        done: Collection[str] = (),
+    ) -> None:
+        """``see(name, statistics)`` for every Linear of the blocks, the connector and the head, last ones first.
+
+        ``finished`` is told each of `steps` after all it had to see; those in ``done`` are left out, where ``folder``
+        is as the run before left it.
+        """
+        forwards = [f"{half}.{index}" for half, count in self.halves for index in range(count)]
+        costs = {name: self.pairs.cost(name) for name in forwards}
+        total, passed = 4 * sum(costs.values()), 0.0
+        for name in ("image", *forwards[: self.halves[0][1]], "text", *forwards[self.halves[0][1] :]):
+            report(passed / total, name)
+            if not self.states(name).is_whole():
+                self.forward(name)
+            passed += costs.get(name, 0.0)
+        before = None
+        for step in self.steps():
+            report(passed / total, f"{step}, back")
+            if step not in done:
+                self.back(step, before, see)
+                finished(step)
+            if before is not None:
+                self.gradient(before).path.unlink(missing_ok=True)
+            passed, before = passed + 3 * costs.get(step, 0.0), step
+
+    def back(self, step: str, before: str | None, see: See) -> None:
+        if step == HEAD:
+            self.loss_gradient(see)
+        elif step == CONNECTOR:
+            self.connector_gradient(self.gradient(before), see)
+        else:
+            self.backward(step, self.gradient(before), see)
 
     def states(self, name: str) -> HiddenStates:
         return HiddenStates(self.folder / f"{name}.bin", self.pairs.states_shape(name), self.vlm.dtype)
@@ -85,9 +112,10 @@ class Sensitivity:
         first = "image" if half == VISION_BLOCKS else "text"
         return self.states(first if index == "0" else f"{half}.{int(index) - 1}")
 
-    def gradient(self, half: str) -> HiddenStates:
-        """Of the loss at what the block that was passed last takes."""
-        return HiddenStates(self.folder / f"{half}.gradient", self.pairs.states_shape(f"{half}.0"), torch.float32)
+    def gradient(self, step: str) -> HiddenStates:
+        """Of the loss at what ``step`` takes."""
+        takes = {HEAD: f"{TEXT_BLOCKS}.0", CONNECTOR: f"{VISION_BLOCKS}.0"}.get(step, step)
+        return HiddenStates(self.folder / f"{step}.gradient", self.pairs.states_shape(takes), torch.float32)
 
     @torch.no_grad()
     def forward(self, name: str) -> None:
@@ -111,7 +139,7 @@ class Sensitivity:
 
     def loss_gradient(self, see: See) -> None:
         """Answers drawn from the model; the gradient of their log-likelihood at the last block's output."""
-        states, gradient = self.states(f"{TEXT_BLOCKS}.{self.halves[1][1] - 1}"), self.gradient(TEXT_BLOCKS)
+        states, gradient = self.states(f"{TEXT_BLOCKS}.{self.halves[1][1] - 1}"), self.gradient(HEAD)
         answers = self.pairs.answers()
         generator = torch.Generator().manual_seed(self.seed)
         with self.vlm.loaded(f"{TEXT}.norm", HEAD) as model:
@@ -130,8 +158,8 @@ class Sensitivity:
                 gradient.write(first, torch.autograd.grad(x, hidden, at_inputs)[0])
         see(HEAD, statistics)
 
-    def backward(self, name: str, see: See) -> None:
-        states, gradient = self.before(name), self.gradient(name.rpartition(".")[0])
+    def backward(self, name: str, after_it: HiddenStates, see: See) -> None:
+        states, gradient = self.before(name), self.gradient(name)
         with self.vlm.loaded(name):
             block = self.block(name)
             layers = {child: m for child, m in block.module.named_modules() if isinstance(m, torch.nn.Linear)}
@@ -142,7 +170,7 @@ class Sensitivity:
                 with watched(layers, lambda child, x, z, seen=seen: seen.__setitem__(child, (x.detach(), z))):
                     after = block(hidden)
                 outputs = [z for _, z in seen.values()]
-                at_after = gradient.read(first, last).to(after.dtype)
+                at_after = after_it.read(first, last).to(after.dtype)
                 at_hidden, *at_outputs = torch.autograd.grad(after, [hidden, *outputs], at_after)
                 valid = block.valid[first:last]
                 chosen = valid & spread_tokens(first, last, valid.shape[1], self.gram_tokens)
@@ -155,10 +183,10 @@ class Sensitivity:
             statistics[child].hessian *= coherence[child].factor
             see(f"{name}.{child}", statistics.pop(child))
 
-    def connector_gradient(self, see: See) -> None:
+    def connector_gradient(self, at_text: HiddenStates, see: See) -> None:
         """From the text model's inputs back to the encoder's outputs."""
         states = self.states(f"{VISION_BLOCKS}.{self.halves[0][1] - 1}")
-        at_text, at_image = self.gradient(TEXT_BLOCKS), self.gradient(VISION_BLOCKS)
+        at_image = self.gradient(CONNECTOR)
         ids = self.pairs.token_ids()
         with self.vlm.loaded(*IMAGE_END, EMBED_TOKENS) as model:
             layer = {CONNECTOR: model.get_submodule(CONNECTOR)}

@@ -71,6 +71,38 @@ def test_fewer_bits_cost_more_and_measurements_are_kept(folder, tmp_path, monkey
     assert len(measured.losses) == 3 * 6 + 3 * 7 + 2
     for losses in measured.losses.values():
         assert losses["int8"] < losses["int4-g64"] < losses["int3-g64"] < losses["int2-g64"]
-    assert not list((tmp_path / "states").iterdir())
+    assert not (tmp_path / "states").exists()
     monkeypatch.setattr(Sensitivity, "measure", lambda *_: pytest.fail("measured again"))
     assert measure_formats(StreamedVlm.open(folder), batches, tmp_path).losses == measured.losses
+
+
+def test_an_interrupted_measurement_goes_on_to_the_same_losses(folder, tmp_path, monkeypatch):
+    batches = [tiny_batch(seed, size=16) for seed in range(2)]
+    whole = measure_formats(StreamedVlm.open(folder), batches, tmp_path / "whole").losses
+    announced, passes = [], []
+
+    def measured_until(stop):
+        """Interrupted as soon as `stop` is to be done."""
+
+        def report(share, what):
+            passes.append(what)
+            if what == stop:
+                raise KeyboardInterrupt
+
+        return measure_formats(
+            StreamedVlm.open(folder), batches, tmp_path / "parts", report=report, announce=announced.append
+        )
+
+    steps = Sensitivity(StreamedVlm.open(folder), batches, tmp_path).steps()
+    stops = ["model.text_model.layers.1", *(f"{step}, back" for step in steps[1:])]
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            measured_until(stop)
+    ran = []
+    for name in ("forward", "back"):
+        method = getattr(Sensitivity, name)
+        monkeypatch.setattr(Sensitivity, name, lambda *a, m=method: (ran.append(a[1]), m(*a)))
+    assert measured_until(None).losses == whole
+    assert ran == steps[-1:], "all else had been done"
+    assert len(announced) == 1
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["format_errors.json"]
