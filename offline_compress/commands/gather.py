@@ -8,12 +8,15 @@ the float one would.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
 
 from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
@@ -21,6 +24,8 @@ from edge_vlm.files import whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
 from offline_compress.evaluate.caption_metrics import words
 from offline_compress.evaluate.captioning import greedy_captions
+from offline_compress.export.checkpoint import model_stamp
+from offline_compress.kept_parts import KeptParts
 from offline_compress.models.loading import load_vlm
 from offline_compress.pairs.opening import IMAGES, caption_lines
 from offline_compress.train.progress import counted, open_console
@@ -37,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--every", type=count, default=30, help="of a recording's images (default: every 30th)")
     parser.add_argument("--most", type=count, default=256, help="images altogether (default: %(default)s)")
+    parser.add_argument(
+        "--resume", choices=["auto", "never"], default="auto", help="captions of an interrupted run are taken over"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,17 +57,7 @@ def run(args: argparse.Namespace) -> int:
     silent = [index for index, (_, captions) in enumerate(chosen) if not captions]
     console.print(f"{len(chosen)} of {len(found)} images, {len(silent)} to be captioned by {args.folder.name}")
     if silent:
-        vlm = load_vlm(args.folder)
-        squares = [vlm.image.square(chosen[index][0]) for index in silent]
-        start = time.perf_counter()
-        said = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares[:BATCH], batch=BATCH)
-        left = len(squares) - len(said)
-        console.print(f"captions: about {left * (time.perf_counter() - start) / len(said):.0f} s", highlight=False)
-        with counted("captions", len(silent), console) as advance:
-            said += greedy_captions(
-                vlm.model, vlm.tokenizer, vlm.prompt, squares[BATCH:], batch=BATCH,
-                report=lambda done: advance(BATCH + done),
-            )  # fmt: skip
+        said = captioned(args, [chosen[index][0] for index in silent], console)
         for index, caption in zip(silent, said, strict=True):
             chosen[index] = (chosen[index][0], [caption])
     usable = [(image, captions) for image, captions in chosen if any(words(caption) for caption in captions)]
@@ -72,6 +70,30 @@ def run(args: argparse.Namespace) -> int:
     without = f", {lost} left out of which the model says nothing" if lost else ""
     console.print(f"{args.out}: {len(usable)} images with captions{without}", highlight=False)
     return 0
+
+
+def captioned(args: argparse.Namespace, images: list[np.ndarray], console: Console) -> list[str]:
+    """What the float model says of each image. Says the cost after the first batch."""
+    vlm = load_vlm(args.folder)
+    parts = KeptParts(Path(f"{args.out}.work"), {"model": model_stamp(args.folder)}, args.resume == "auto")
+    said: list[str] = []
+    with counted("captions", len(images), console) as advance:
+        for first in range(0, len(images), BATCH):
+            squares = [vlm.image.square(image) for image in images[first : first + BATCH]]
+            start = time.perf_counter()
+            say = partial(greedy_captions, vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH)
+            said += parts.of(digest(squares), say)
+            if first == 0 and not parts.begun:
+                left = len(images) - len(said)
+                seconds = left * (time.perf_counter() - start) / len(said)
+                console.print(f"captions: about {seconds:.0f} s", highlight=False)
+            advance(len(said))
+    parts.remove()
+    return said
+
+
+def digest(images: list[np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()[:16]
 
 
 def images_of(source: Path, every: int) -> Iterator[tuple[np.ndarray, list[str]]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_json
+from offline_compress.export.checkpoint import model_stamp
 from offline_compress.recipe.schema import DEFAULTS, STAGES, Recipe, read_recipe
 from offline_compress.recipe.steps import Step, steps_of
 from offline_compress.train.progress import open_console
@@ -64,8 +65,7 @@ def with_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 
 def execute(step: Step, resume: str) -> None:
     """In a process of its own, whose memory is given back. Raises EdgeVlmError where it fails; it has said why."""
-    command = [*step.command, *(["--resume", resume] if step.words[0] == "compress" else [])]
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run([*step.command, "--resume", resume], check=False).returncode
     if status == 130:
         raise KeyboardInterrupt
     if status:
@@ -97,12 +97,6 @@ def note_done(recipe: Recipe, steps: Sequence[Step]) -> None:
     make_folder(state_file(recipe).parent)
     done, stamp = [words_of(step) for step in steps], model_stamp(recipe.model)
     write_json(state_file(recipe), {"recipe": recipe.name, "model": stamp, "finished": done})
-
-
-def model_stamp(folder: Path) -> dict[str, list[int]]:
-    """Size and time of change of the model's files: another model in the same folder is compressed anew."""
-    files = sorted(path for name in ("*.json", "*.safetensors") for path in folder.glob(name))
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 
 
 def words_of(step: Step) -> list[str]:

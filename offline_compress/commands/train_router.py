@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from edge_vlm.runtime.bundle import BUNDLE_JSON, Bundle, VisionInfo
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 from edge_vlm.sttf import SttfConfig
+from offline_compress.kept_parts import KeptParts
 from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.train.router import RouterConfig, RouterReport, branch_costs, train_router
 from offline_compress.train.router_calibration import THRESHOLDS, Calibration, calibrate, kept
 from offline_compress.train.router_clips import render_clip
-from offline_compress.train.router_oracle import encode_whole, gate_quality, trials_of_clip
+from offline_compress.train.router_oracle import EncodedFrame, Trial, encode_whole, gate_quality, trials_of_clip
 
 HELP = "calibrate the token gate of a bundle and train its router on rendered clips"
 _CALIBRATION_CLIPS = 8
@@ -50,12 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-gate", action="store_true", help="train the router for the bundle's own gate, which stays as it is"
     )
     parser.add_argument("--threads", type=count, help="inference threads (default: one per core)")
+    parser.add_argument(
+        "--resume", choices=["auto", "never"], default="auto", help="clips of an interrupted run are taken over"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     bundle = Bundle.load(args.bundle)
+    parts = KeptParts(Path(f"{args.bundle.resolve()}.router.work"), _identity(bundle, args), args.resume == "auto")
     with _progress() as progress:
-        calibration, trials = _collect(bundle, args, progress)
+        calibration, trials = _collect(bundle, args, parts, progress)
     tolerance = args.tolerance or calibration.tolerance
     config = RouterConfig(tolerance=tolerance, cost_weight=args.cost_weight, seed=args.seed)
     try:
@@ -64,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(str(error), "raise --clips") from error
     training = {"seed": args.seed, "clips": args.clips, **report.to_json()}
     _write(bundle, calibration.sttf.to_json(), {**router.to_json(), "training": training})
+    parts.remove()
     _print(bundle, calibration, report)
     return 0
 
@@ -74,28 +81,46 @@ def _progress() -> Progress:
     )
 
 
-def _collect(bundle: Bundle, args: argparse.Namespace, progress: Progress):
-    """Clips rendered and encoded whole, the gate calibrated on some of them, and all branches tried on all."""
+def _identity(bundle: Bundle, args: argparse.Namespace) -> dict:
+    """What the trials depend on."""
+    return {
+        "files": {name: info.sha256 for name, info in bundle.info.files.items()}, "seed": args.seed,
+        "gate": bundle.sttf if args.keep_gate else None, "calibration clips": min(args.clips, _CALIBRATION_CLIPS),
+    }  # fmt: skip
+
+
+def _collect(
+    bundle: Bundle, args: argparse.Namespace, parts: KeptParts, progress: Progress
+) -> tuple[Calibration, list[Trial]]:
+    """The gate calibrated on some rendered clips, encoded whole, and all branches tried on all."""
     vision, size = bundle.vision, bundle.image.size
     encoder = VisionEncoder(bundle, threads=args.threads)
     decoder = TextDecoder(bundle, threads=args.threads)
-    progress.console.print(f"{args.clips} clips: {_cost(encoder, decoder, vision, size, args)}", highlight=False)
-    clips = [
-        encode_whole(encoder, render_clip(args.seed * _SEED_STRIDE + index), vision.tokens)
-        for index in progress.track(range(args.clips), description="render and encode")
-    ]
-    task = progress.add_task("calibrate the gate", total=None)
-    grid, some = (vision.grid, vision.grid), clips[:_CALIBRATION_CLIPS]
-    if args.keep_gate:
-        calibration = kept(encoder, some, SttfConfig.from_json(bundle.sttf), grid, size)
-    else:
-        calibration = calibrate(encoder, some, SttfConfig(), grid, size)
-    progress.update(task, total=1, completed=1)
-    trials = []
-    for index, clip in enumerate(progress.track(clips, description="try the branches")):
-        trials += trials_of_clip(
-            encoder, clip, index, calibration.sttf, vision, size, lambda features: decoder.generate(features).score
+    if not parts.begun:
+        progress.console.print(f"{args.clips} clips: {_cost(encoder, decoder, vision, size, args)}", highlight=False)
+
+    def clip(index: int) -> list[EncodedFrame]:
+        return encode_whole(encoder, render_clip(args.seed * _SEED_STRIDE + index), vision.tokens)
+
+    def gate() -> dict:
+        grid, some = (vision.grid, vision.grid), [clip(index) for index in range(min(args.clips, _CALIBRATION_CLIPS))]
+        if args.keep_gate:
+            return kept(encoder, some, SttfConfig.from_json(bundle.sttf), grid, size).to_json()
+        return calibrate(encoder, some, SttfConfig(), grid, size).to_json()
+
+    def tried(index: int, config: SttfConfig) -> list[dict]:
+        trials = trials_of_clip(
+            encoder, clip(index), index, config, vision, size, lambda features: decoder.generate(features).score
         )
+        return [trial.to_json() for trial in trials]
+
+    task = progress.add_task("calibrate the gate", total=1)
+    calibration = Calibration.from_json(parts.of("gate", gate))
+    progress.update(task, completed=1)
+    trials: list[Trial] = []
+    for index in progress.track(range(args.clips), description="try the branches"):
+        found = parts.of(f"clip-{index:04d}", partial(tried, index, calibration.sttf))
+        trials += map(Trial.from_json, found)
     return calibration, trials
 
 
@@ -111,9 +136,11 @@ def _cost(
     trials_of_clip(encoder, clip, 0, config, vision, size, lambda features: decoder.generate(features).score)
     times.append(time.perf_counter())
     encoded, gated, tried = (after - before for before, after in pairwise(times))
-    gates = min(args.clips, _CALIBRATION_CLIPS) * (1 if args.keep_gate else len(THRESHOLDS))
+    some = min(args.clips, _CALIBRATION_CLIPS)
+    gates = some * (1 if args.keep_gate else len(THRESHOLDS))
     pixels = sum(frame.resized.nbytes + frame.dense.nbytes for frame in clip)
-    return Cost(args.clips * (encoded + tried) + gates * gated, peak_bytes() + args.clips * pixels, 0)
+    seconds = (args.clips + some) * encoded + args.clips * tried + gates * gated
+    return Cost(seconds, peak_bytes() + some * pixels, 0)
 
 
 def _write(bundle: Bundle, sttf: dict, router: dict) -> None:

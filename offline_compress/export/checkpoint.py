@@ -86,6 +86,12 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 
 
+def model_stamp(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of the model's files: another model in the same folder is compressed anew."""
+    files = sorted(path for name in ("*.json", "*.safetensors") for path in folder.glob(name))
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+
+
 def read_config(folder: Path) -> dict:
     """The model's config.json. Raises CheckpointError where it is missing or no JSON object."""
     if not Path(folder).is_dir():

@@ -29,6 +29,17 @@ class Calibration:
     sttf: SttfConfig
     quality: GateQuality
 
+    def to_json(self) -> dict:
+        return {
+            "noise_distance": self.noise_distance, "tolerance": self.tolerance, "sttf": self.sttf.to_json(),
+            "errors": self.quality.errors.tolist(), "token_share": self.quality.token_share,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, values: dict) -> Calibration:
+        quality = GateQuality(np.array(values["errors"]), values["token_share"])
+        return cls(values["noise_distance"], values["tolerance"], SttfConfig.from_json(values["sttf"]), quality)
+
 
 def noise_distance(clips: Sequence[Sequence[EncodedFrame]]) -> float:
     """How far sensor noise alone moves the features of a whole encode. 0 where no two frames show the same."""

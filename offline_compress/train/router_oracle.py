@@ -11,7 +11,7 @@ nothing can be tried: the caches must stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,15 @@ class Trial:
     features: SceneFeatures
     errors: np.ndarray
     costs: np.ndarray
+
+    def to_json(self) -> dict:
+        features = {name: float(value) for name, value in asdict(self.features).items()}
+        return {"clip": self.clip, "features": features, "errors": self.errors.tolist(), "costs": self.costs.tolist()}
+
+    @classmethod
+    def from_json(cls, values: dict) -> Trial:
+        errors, costs = (np.array(values[name], np.float32) for name in ("errors", "costs"))
+        return cls(values["clip"], SceneFeatures(**values["features"]), errors, costs)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def captioner(monkeypatch):
         asked.extend(images)
         return [f"a picture of {image[0, 0, 0]}" for image in images]
 
+    monkeypatch.setattr(gather, "model_stamp", lambda folder: {"weights": [1, 2]})
     vlm = SimpleNamespace(model=None, tokenizer=None, prompt=None, image=SimpleNamespace(square=lambda image: image))
     monkeypatch.setattr(gather, "load_vlm", lambda folder: vlm)
     monkeypatch.setattr(gather, "greedy_captions", say)
@@ -53,6 +54,32 @@ def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, capt
     pairs = open_pairs(tmp_path / "out")
     assert pairs.captions == (("my cup",), ("a picture of 90",)) and len(captioner) == 1
     assert abs(int(pairs.image(1)[0, 0, 0]) - 90) < 4
+
+
+def test_captions_of_an_interrupted_run_are_taken_over(tmp_path, captioner, monkeypatch):
+    source = tmp_path / "mine"
+    source.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(source / f"{number:02d}.png"), picture(10 * number))
+    say = gather.greedy_captions
+
+    def say_until(shade, *words, **options):
+        if words[3][0][0, 0, 0] == shade:
+            raise KeyboardInterrupt
+        return say(*words, **options)
+
+    monkeypatch.setattr(gather, "greedy_captions", lambda *words, **options: say_until(80, *words, **options))
+    with pytest.raises(KeyboardInterrupt):
+        run("model", source, "--out", tmp_path / "out")
+    assert len(captioner) == 8 and not (tmp_path / "out").exists()
+    monkeypatch.setattr(gather, "greedy_captions", say)
+    assert run("model", source, "--out", tmp_path / "out") == 0
+    assert len(captioner) == 20, "none is captioned twice"
+    captions = [texts[0] for texts in open_pairs(tmp_path / "out").captions]
+    assert captions == [f"a picture of {10 * number}" for number in range(20)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+    run("model", source, "--out", tmp_path / "out", "--resume", "never")
+    assert len(captioner) == 40
 
 
 def test_every_nth_image_of_a_recording_is_taken(tmp_path, captioner):

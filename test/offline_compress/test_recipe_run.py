@@ -16,8 +16,9 @@ pytest.importorskip("rich")
 
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress import cli  # noqa: E402
-from offline_compress.commands import compress  # noqa: E402
+from offline_compress.commands import compress, gather  # noqa: E402
 from offline_compress.commands import run as run_command  # noqa: E402
+from offline_compress.kept_parts import KeptParts  # noqa: E402
 from offline_compress.models.demo_model import build_demo_model, demo_config, save_folder  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
 from offline_compress.pairs.opening import open_pairs  # noqa: E402
@@ -76,6 +77,7 @@ def quick():
         patch.setattr(run_command.subprocess, "run", in_this_process)
         patch.setattr(compress, "QatConfig", SavedOften)
         patch.setattr(router, "_FEWEST_TRIALS", 5)
+        patch.setattr(gather, "BATCH", 1)
         yield
 
 
@@ -131,24 +133,28 @@ def test_each_stage_runs_alone(data, whole, tmp_path, capsys):
 
 
 def test_a_recipe_that_is_interrupted_in_every_step_ends_in_the_same_bundle(data, whole, tmp_path, monkeypatch):
-    path, main, save = recipe(data, tmp_path / "b"), cli.main, compression.save_checkpoint
+    path, save, part = recipe(data, tmp_path / "b"), compression.save_checkpoint, KeptParts.of
     ended = []
+
+    def end_once(what):
+        if what not in ended:
+            ended.append(what)
+            raise KeyboardInterrupt
 
     def ending_training(state, where):
         """After the first of two steps, once in each training."""
         save(state, where)
-        if where not in ended:
-            ended.append(where)
-            raise KeyboardInterrupt
+        end_once(where)
 
-    def ending_others(words):
-        if words[0] in ("gather", "train-router") and words[0] not in ended:
-            ended.append(words[0])
-            return 130
-        return main(words)
+    def ending_parts(self, name, make):
+        """After the first caption, and after the first clip that a router learns from."""
+        value = part(self, name, make)
+        if name != "gate":
+            end_once(self.folder)
+        return value
 
     monkeypatch.setattr(compression, "save_checkpoint", ending_training)
-    monkeypatch.setattr(cli, "main", ending_others)
+    monkeypatch.setattr(KeptParts, "of", ending_parts)
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
             run(path)
