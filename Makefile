@@ -38,7 +38,7 @@ operators: $(OPERATORS) ## build the operator library
 bench-demo: $(VENV)/test.stamp $(OPERATORS) ## print the demo's figures beside their goals; writes out/bench/demo.json
 	$(RUN) -m bench.demo --out out/bench/demo.json
 
-bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs (PHOTOS=DIR PHOTO_MODELS=DIR too); writes out/bench/compress.json
+bench-compress: $(VENV)/test.stamp $(OPERATORS) ## what compression costs, on the demo model where make models trained it (PHOTOS=DIR PHOTO_MODELS=DIR too); writes out/bench/compress.json
 	$(RUN) -m bench.compress $(if $(PHOTOS),--photos $(PHOTOS) --photo-models $(PHOTO_MODELS)) --out out/bench/compress.json
 
 bench-ops: $(VENV)/test.stamp $(OPERATORS) ## the linear kernels beside the machine's limits and other runtimes; writes out/bench/ops.json

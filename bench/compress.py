@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from bench.kept import KeptFigures
+from bench.photo_float_rows import photo_float_rows
 from bench.plan_rows import plan_rows
 from bench.qat_rows import qat_rows
 from bench.rows import Row, rows_table, write_rows
 from bench.trained_rows import trained_rows
+from bench.trained_seeds import trained_seed_rows
 from bench.training_free import Subject, measure_all
 from bench.training_free_rows import draw_ablation, training_free_rows
 from bench.weight_error_rows import weight_error_rows
@@ -27,12 +30,15 @@ from offline_compress.evaluate.captioning import answer_log_probabilities
 from offline_compress.evaluate.heldout import heldout_samples
 from offline_compress.evaluate.pair_evaluation import pair_samples
 from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.models.loading import load_vlm
 from offline_compress.pairs.batches import pair_batches
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.train.progress import open_console
+from offline_compress.train.qat import BatchSource
 from offline_compress.train.scene_batches import scene_data
 
 BATCH = 32
+LOOKED_AT = 200  # images on which a training is watched
 
 
 def main() -> int:
@@ -47,6 +53,9 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=64, help="calibration pairs (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of calibration and training (default: %(default)s)")
     parser.add_argument("--qat-steps", type=int, default=60, help="of the short trainings; 0: none (default: 60)")
+    parser.add_argument(
+        "--train-steps", type=int, default=300, help="of the photo captioner's trainings (default: %(default)s)"
+    )
     parser.add_argument(
         "--known-only", action="store_true", help="compress and train nothing anew: rows of what WORK holds"
     )
@@ -66,7 +75,9 @@ def main() -> int:
 
 
 def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
-    """Raises SourceError where the demo model's scenes are missing."""
+    """One row that says so where the demo model was not trained. Raises SourceError where its scenes are missing."""
+    if not (args.models / "float" / "model").is_dir():
+        return [Row("demo: all figures", None, note=f"no {args.models / 'float' / 'model'}: make models")]
     folder, cache = args.models / "float" / "model", args.cache or args.models / "float" / "cache"
     samples = heldout_samples(args.scenes)
 
@@ -77,19 +88,7 @@ def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
     subject = Subject("demo", folder, batches, samples, KeptFigures(args.work / "demo", args.known_only))
     rows = subject_rows(subject, args, console)
     rows += trained_rows("demo", args.models, samples, console)
-    if args.qat_steps:
-        data = scene_data(folder, cache, BATCH, 0)
-        images, firsts = [s.image_rgb for s in samples], [s.references[0] for s in samples]
-
-        def perplexity(model: torch.nn.Module) -> float:
-            return from_log_probabilities(answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts))
-
-        every = max(1, args.qat_steps // 12)
-        rows += qat_rows(
-            subject, lambda seed: scene_data(folder, cache, BATCH, seed).batches, perplexity, args.qat_steps, every,
-            args.seeds,
-        )  # fmt: skip
-    return rows
+    return rows + initialisation_rows(subject, lambda seed: scene_data(folder, cache, BATCH, seed).batches, args)
 
 
 def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
@@ -105,7 +104,27 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
     subject = Subject("photos", folder, batches, samples, KeptFigures(args.work / "photos", args.known_only))
-    return subject_rows(subject, args, console) + trained_rows("photos", args.photo_models, samples, console)
+    rows = photo_float_rows(subject) + subject_rows(subject, args, console)
+    if args.train_steps:
+        data = ("--images", str(args.photos), "--plain-captions")
+        rows += trained_seed_rows(subject, data, args.train_steps, args.seeds, console)
+    return rows + initialisation_rows(
+        subject, lambda seed: pair_batches(folder, train, BATCH, seed, lower_case=True), args
+    )
+
+
+def initialisation_rows(subject: Subject, batches: Callable[[int], BatchSource], args: argparse.Namespace) -> list[Row]:
+    """Short trainings from k-means and from absmean, looked at on up to 200 images."""
+    if not args.qat_steps:
+        return []
+    vlm = load_vlm(subject.folder)
+    some = subject.samples[:LOOKED_AT]
+    images, firsts = [vlm.image.square(s.image_rgb) for s in some], [s.references[0] for s in some]
+
+    def perplexity(model: torch.nn.Module) -> float:
+        return from_log_probabilities(answer_log_probabilities(model, vlm.tokenizer, vlm.prompt, images, firsts))
+
+    return qat_rows(subject, batches, perplexity, args.qat_steps, max(1, args.qat_steps // 12), args.seeds)
 
 
 def subject_rows(subject: Subject, args: argparse.Namespace, console: Console) -> list[Row]:

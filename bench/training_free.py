@@ -62,6 +62,11 @@ class Measured:
     weight_mb: float
 
 
+def weight_mb(bundle: Path) -> float:
+    """Of both graphs."""
+    return round(sum((bundle / name).stat().st_size for name in ("vision.tflite", "text.tflite")) / 1e6, 3)
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model to compress, calibration batches by seed, and what its bundles are evaluated on."""
@@ -102,8 +107,7 @@ class Subject:
         with TemporaryDirectory(prefix="edge_vlm_bench_") as folder:
             bundle = self.write(variant, seed, Path(folder) / "bundle")
             result = evaluate_tflite(bundle, self.samples, all_references=False)
-            size = sum((bundle / name).stat().st_size for name in ("vision.tflite", "text.tflite")) / 1e6
-        measured = Measured(label, seed, result.token_perplexity, result.metrics["cider"], round(size, 3))
+            measured = Measured(label, seed, result.token_perplexity, result.metrics["cider"], weight_mb(bundle))
         console.print(f"{self.name}: {label}, seed {seed}: perplexity {measured.perplexity:.3f}, "
                       f"CIDEr {measured.cider:.3f}", highlight=False)  # fmt: skip
         return measured

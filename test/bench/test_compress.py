@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from bench.kept import KeptFigures  # noqa: E402
 from bench.trained_rows import ratio_rows  # noqa: E402
-from bench.training_free import Measured, Variant  # noqa: E402
+from bench.trained_seeds import METHODS, trained_seed_rows  # noqa: E402
+from bench.training_free import Measured, Subject, Variant  # noqa: E402
 from bench.training_free_rows import draw_ablation, training_free_rows  # noqa: E402
 from bench.weight_error_rows import KNOWN, weight_error_rows  # noqa: E402
 from offline_compress.evaluate.pair_evaluation import PairEvaluation  # noqa: E402
@@ -57,6 +62,29 @@ def test_rows_are_means_over_seeds_held_against_the_goals(tmp_path):
     assert rows["demo: int2-g128: gain of saliency in cider / spread over seeds"].value is None
     draw_ablation("demo", found(), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_path):
+    subject = Subject("photos", tmp_path, lambda seed: [], [], KeptFigures(tmp_path, known_only=True))
+    subject.__dict__["identity"] = {"model": "m"}
+    console = Console(quiet=True)
+    assert all(row.value is None for row in trained_seed_rows(subject, (), 9, 3, console))
+    subject.kept.folder.joinpath("float-0.json").write_text(
+        json.dumps({"identity": {"variant": "float", "model": "m", "seed": 0}, "figures": figures("float", 20.0, 0.5)})
+    )
+    for seed, cider in enumerate((0.49, 0.5, 0.48)):
+        words = [*METHODS["ternary"], "--steps", "9", "--seed", str(seed)]
+        known = {"identity": {"words": words, "method": "ternary", "model": "m"}, "figures": figures("t", 20.5, cider)}
+        (tmp_path / f"trained-ternary-{seed}.json").write_text(json.dumps(known))
+    rows = {row.name: row for row in trained_seed_rows(subject, (), 9, 3, console)}
+    cider = rows["photos: ternary, trained: CIDEr / float"]
+    assert cider.value == pytest.approx(0.98) and cider.holds and "3 seeds" in cider.note
+    assert rows["photos: ternary, trained: perplexity / float"].value == pytest.approx(1.025)
+    assert rows["photos: binary, trained: CIDEr / float"].value is None
+
+
+def figures(variant, perplexity, cider):
+    return {"variant": variant, "seed": 0, "perplexity": perplexity, "cider": cider, "weight_mb": 3.0}
 
 
 def test_a_bundle_that_is_not_there_is_not_measured(tmp_path):
