@@ -21,7 +21,8 @@ from offline_compress.evaluate.footprint import encode_image
 from offline_compress.models.loading import LoadedVlm, load_vlm
 from offline_compress.quantize.replace import quantise_model
 from offline_compress.train.attention import use_plain_attention
-from offline_compress.train.compression import CHECKPOINT, Source, load_checkpoint
+from offline_compress.train.checkpoint import load_checkpoint
+from offline_compress.train.compression import CHECKPOINT, Source
 
 NOT_TRAINED = "no trained model in {}; make models trains it"
 

@@ -70,7 +70,7 @@ def draw(task, args: argparse.Namespace, console):
 
 def train(task, frames, args: argparse.Namespace, console, counted):
     from offline_compress.models.event_vit import build_event_vit
-    from offline_compress.train.compression import load_checkpoint, save_checkpoint
+    from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from offline_compress.train.event_batches import EventBatches
     from offline_compress.train.event_training import EventTrainer
 

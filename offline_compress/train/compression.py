@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from edge_vlm.files import make_folder, reporting, write_bytes, write_text
+from edge_vlm.files import make_folder
 from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import Checkpoint
@@ -24,18 +22,20 @@ from offline_compress.export.prompt import Prompt
 from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.block_work import require_space
 from offline_compress.quantize.cost import Cost, peak_bytes
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.replace import quantise_model, to_model_weights
 from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
+from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from offline_compress.train.processes import Processes
 from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
+from offline_compress.train.training_curve import TrainingCurve
 
 VARIANTS = {  # variant: method of most matrices
     "original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8",
     "int4": "int4-g64", "int3": "int3-g64", "int2": "int2-g64", "mixed": "int8",
 }  # fmt: skip
 CHECKPOINT, CURVE = "qat.pt", "curve.jsonl"
+CURVE_EVERY = 10  # steps
 
 
 @dataclass(frozen=True)
@@ -72,33 +72,6 @@ class Source:
         return self.weights.with_linears(quantised), rows
 
 
-@dataclass
-class Curve:
-    """Losses of the run, one line per ``every`` steps, kept beside the checkpoint so that a resumed run goes on."""
-
-    path: Path
-    every: int = 10
-    rows: list[dict] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, progress: QatProgress) -> None:
-        for name, value in progress.losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        if progress.step % self.every == 0:
-            means = {name: round(value / self.every, 5) for name, value in self.sums.items()}
-            self.rows.append({"step": progress.step, "rate": round(progress.rate, 5), **means})
-            self.sums = {}
-            with reporting(self.path), open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(self.rows[-1]) + "\n")
-
-    def cut(self, step: int) -> None:
-        """Forget what lies behind the checkpoint's step."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        self.rows = [row for row in rows if row["step"] <= step]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-
-
 def load_float_model(folder: Path) -> torch.nn.Module:
     """The Hugging Face model in float32, its attention as plain matrix products."""
     from transformers import AutoModelForImageTextToText
@@ -130,8 +103,8 @@ def train_quantised(
     ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
     end with the same weights. ``announce`` is told the cost, by a step that is not taken.
 
-    Raises QuantizeError for a checkpoint of another run, or where training diverges, OutputError where the disk is too
-    small for the checkpoints.
+    Raises InputError or QuantizeError for a checkpoint of another run, QuantizeError where training diverges,
+    OutputError where the disk is too small for the checkpoints.
     """
     teacher = load_float_model(source.folder)
     student = copy.deepcopy(teacher)
@@ -139,7 +112,7 @@ def train_quantised(
     processes = processes or Processes()
     trainer = QatTrainer(student, teacher, batches, config, processes, made_of(source, batches, solved))
     make_folder(work)
-    checkpoint, curve = work / CHECKPOINT, Curve(work / CURVE)
+    checkpoint, curve = work / CHECKPOINT, TrainingCurve(work / CURVE, CURVE_EVERY)
     if resume and checkpoint.is_file():
         trainer.restore(load_checkpoint(checkpoint), checkpoint)
     if processes.leads:
@@ -150,7 +123,7 @@ def train_quantised(
 
     def both(progress: QatProgress) -> None:
         if processes.leads:
-            curve.add(progress)
+            curve.add(progress.step, {"rate": progress.rate, **progress.losses})
             report(progress)
 
     def save(done: QatTrainer) -> None:
@@ -196,20 +169,6 @@ def codes_digest(weights: ModelWeights) -> str:
     for name in sorted(weights.linears):
         digest.update(np.ascontiguousarray(weights.linears[name].codes).tobytes())
     return digest.hexdigest()
-
-
-def save_checkpoint(state: dict, path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Raises QuantizeError for a file that is no checkpoint."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise QuantizeError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
 
 
 def report_of(source: Source, rows: Sequence[MatrixReport], training: dict | None, heldout: dict | None) -> dict:

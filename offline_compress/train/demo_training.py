@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from edge_vlm.errors import InputError
-from edge_vlm.files import make_folder, reporting, write_json, write_text
+from edge_vlm.files import make_folder, write_json
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.caption_parts import part_accuracy
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
@@ -20,9 +18,10 @@ from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, s
 from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.caption_batches import CaptionBatches
-from offline_compress.train.compression import load_checkpoint, save_checkpoint
+from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig, TrainingProgress
+from offline_compress.train.training_curve import TrainingCurve
 
 CHECKPOINT, CURVE, PICTURE, METRICS = "checkpoint.pt", "curve.jsonl", "curve.png", "metrics.json"
 MODEL, PREVIEW = "model", "preview"  # folders
@@ -41,7 +40,6 @@ class DemoTraining:
     batch: int = 24
     seed: int = 0
     say: Callable[[str], None] = print
-    rows: list[dict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tokenizer = train_tokenizer(text for texts in self.scenes.captions for text in texts)
@@ -50,7 +48,7 @@ class DemoTraining:
         use_plain_attention(model)
         batches = CaptionBatches(self.scenes, self.tokenizer, self.prompt, self.batch, self.seed)
         self.trainer = FloatTrainer(model, batches, self.config)
-        self.window: list[TrainingProgress] = []
+        self.curve = TrainingCurve(self.out / CURVE, CURVE_EVERY)
 
     def run(self, resume: bool, report: Callable[[TrainingProgress], None]) -> dict:
         """Train, then write the folder and its metrics.json; returns the metrics.
@@ -62,10 +60,11 @@ class DemoTraining:
         if resume and checkpoint.is_file():
             self.trainer.restore(load_checkpoint(checkpoint), checkpoint)
             self.say(f"going on after step {self.trainer.step} of {checkpoint}")
-        self.rows = read_curve(self.out / CURVE, self.trainer.step)
+        self.curve.cut(self.trainer.step)
 
         def both(progress: TrainingProgress) -> None:
-            self.note(progress)
+            speed = {"samples_per_s": progress.samples_per_s}
+            self.curve.add(progress.step, speed | progress.losses | progress.accuracy)
             report(progress)
 
         self.trainer.run(both, self.checkpoint)
@@ -74,7 +73,7 @@ class DemoTraining:
         save_folder(self.trainer.model, self.tokenizer, self.out / MODEL)
         write_json(self.out / METRICS, metrics)
         write_json(self.out / MODEL / METRICS, metrics)
-        draw_curve(self.rows, self.out / PICTURE)
+        draw_curve(self.curve.rows, self.out / PICTURE)
         return metrics
 
     def planned_steps(self) -> int | None:
@@ -82,29 +81,13 @@ class DemoTraining:
         checkpoint = self.out / CHECKPOINT
         return load_checkpoint(checkpoint)["config"]["steps"] if checkpoint.is_file() else None
 
-    def note(self, progress: TrainingProgress) -> None:
-        """Means of the last steps, one row of the curve."""
-        self.window.append(progress)
-        if progress.step % CURVE_EVERY == 0:
-            row = {"step": progress.step, "samples_per_s": round(mean([p.samples_per_s for p in self.window]), 1)}
-            row |= {name: round(mean([p.losses[name] for p in self.window]), 4) for name in progress.losses}
-            for name in progress.accuracy:  # a batch may lack a channel
-                row[name] = round(mean([p.accuracy[name] for p in self.window if name in p.accuracy]), 3)
-            self.window = []
-            self.append(row)
-
-    def append(self, row: dict) -> None:
-        self.rows.append(row)
-        with reporting(self.out / CURVE), open(self.out / CURVE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
     def checkpoint(self, trainer: FloatTrainer) -> None:
         """State to go on from, a preview folder, and the metrics of a few held-out scenes."""
         save_checkpoint(trainer.state(), self.out / CHECKPOINT)
         save_folder(trainer.model, self.tokenizer, self.out / PREVIEW)
         metrics = self.evaluate(QUICK_SCENES, trainer.worker, meteor=False)
         trainer.worker.train()
-        self.append({"step": trainer.step, **{f"heldout_{name}": value for name, value in metrics.items()
+        self.curve.append({"step": trainer.step, **{f"heldout_{name}": value for name, value in metrics.items()
                                               if isinstance(value, float)}})  # fmt: skip
         self.say(f"step {trainer.step}: held-out CIDEr {metrics['cider']:.3f}, perplexity {metrics['perplexity']:.4f}, "
                  f"all right {metrics['parts']['all']:.0%}; \"{metrics['examples'][0]['caption']}\"")  # fmt: skip
@@ -126,18 +109,3 @@ class DemoTraining:
                 {"caption": said, "reference": true} for said, true in zip(captions[:20], first[:20], strict=True)
             ],
         }
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def read_curve(path: Path, step: int) -> list[dict]:
-    """The rows up to `step`; what lies behind it is removed from the file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        rows = [row for row in (json.loads(line) for line in lines if line.endswith("}")) if row["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the curve of a training ({error})", "remove it") from error
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows

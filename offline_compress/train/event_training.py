@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.models.event_vit import EventVit, take
+from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.event_batches import EventBatch, EventBatches
 from offline_compress.train.float_training import rate_factor
 from offline_compress.train.muon import Muon
@@ -155,8 +156,7 @@ class EventTrainer:
 
     def restore(self, state: dict, where: object) -> None:
         """Raises InputError where the checkpoint `where` is of another run."""
-        if state.get("config") != self.config.identity():
-            raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
+        require_same_options(state, self.config.identity(), where)
         self.model.load_state_dict(state["model"])
         self.averaged = state["averaged"]
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
+from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.dense_heads import DenseHeads
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.qat import BatchSource
@@ -125,8 +126,7 @@ class FloatTrainer:
 
     def restore(self, state: dict, where: object) -> None:
         """Raises InputError where the checkpoint `where` is of another run."""
-        if state.get("config") != self.config.identity():
-            raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
+        require_same_options(state, self.config.identity(), where)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
+from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.float_training import FloatTrainer
 from offline_compress.train.muon import Muon
@@ -179,8 +180,7 @@ class PhotoTrainer(FloatTrainer):
         }
 
     def restore(self, state: dict, where: object) -> None:
-        if state.get("config") != self.config.identity():
-            raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
+        require_same_options(state, self.config.identity(), where)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.kept.load_state_dict(state["kept"])

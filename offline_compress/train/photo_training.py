@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from edge_vlm.errors import SourceError
-from edge_vlm.files import make_folder, reporting
+from edge_vlm.files import make_folder
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.perplexity import from_log_probabilities
@@ -36,14 +35,14 @@ from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.caption_batches import normalised
-from offline_compress.train.compression import load_checkpoint, save_checkpoint
+from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
-from offline_compress.train.demo_training import mean, read_curve
 from offline_compress.train.float_training import TrainingProgress
 from offline_compress.train.packed_captions import encode
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes
+from offline_compress.train.training_curve import TrainingCurve
 
 CHECKPOINT, CURVE, PICTURE, MODEL, GLIMPSES = "checkpoint.pt", "curve.jsonl", "curve.png", "model", "glimpses"
 QUICK_PHOTOS = 100
@@ -79,7 +78,6 @@ class PhotoTraining:
     batch: int = 32
     seed: int = 0
     say: Callable[[str], None] = print
-    rows: list[dict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         cv2.setNumThreads(1)
@@ -101,7 +99,7 @@ class PhotoTraining:
         )
         bridge = TeacherBridge(model.config.vision_config.hidden_size, features.mean(0), features.std(0))
         self.trainer = PhotoTrainer(model, batches, bridge, self.config)
-        self.window: list[TrainingProgress] = []
+        self.curve = TrainingCurve(self.out / CURVE, CURVE_EVERY)
 
     def run(self, resume: bool, report: Callable[[TrainingProgress], None]) -> Path:
         """Train, then write the folder of the running mean; returns it.
@@ -113,30 +111,15 @@ class PhotoTraining:
         if resume and checkpoint.is_file():
             self.trainer.restore(load_checkpoint(checkpoint), checkpoint)
             self.say(f"going on after step {self.trainer.step} of {checkpoint}")
-        self.rows = read_curve(self.out / CURVE, self.trainer.step)
+        self.curve.cut(self.trainer.step)
 
         def both(progress: TrainingProgress) -> None:
-            self.note(progress)
+            self.curve.add(progress.step, {"samples_per_s": progress.samples_per_s} | progress.losses)
             report(progress)
 
         self.trainer.run(both, self.checkpoint)
         shutil.rmtree(self.out / GLIMPSES)
         return self.out / MODEL
-
-    def note(self, progress: TrainingProgress) -> None:
-        """Means of the last steps, one row of the curve."""
-        if self.window and self.window[-1].losses.keys() != progress.losses.keys():
-            self.window = []
-        self.window.append(progress)
-        if progress.step % CURVE_EVERY == 0:
-            row = {"step": progress.step, "samples_per_s": round(mean([p.samples_per_s for p in self.window]), 1)}
-            self.append(row | {n: round(mean([p.losses[n] for p in self.window]), 4) for n in progress.losses})
-            self.window = []
-
-    def append(self, row: dict) -> None:
-        self.rows.append(row)
-        with reporting(self.out / CURVE), open(self.out / CURVE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
 
     def checkpoint(self, trainer: PhotoTrainer) -> None:
         """State to go on from, the model so far, and how it captions some dev photos."""
@@ -146,10 +129,10 @@ class PhotoTraining:
         metrics = self.preview() if due and trainer.step > self.config.stages.texts else {}
         trainer.worker.train()
         if metrics:
-            self.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
+            self.curve.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             self.say(f"step {trainer.step}: {QUICK_PHOTOS} dev photos: {shown}")
-        draw_curve(self.rows, self.out / PICTURE, PANELS)
+        draw_curve(self.curve.rows, self.out / PICTURE, PANELS)
 
     def preview(self) -> dict[str, float]:
         """Through the teacher's eyes as long as the encoder has not begun to learn."""

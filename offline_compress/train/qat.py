@@ -16,6 +16,7 @@ from torch import nn
 
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.replace import low_bit_layers
+from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.distillation import (
     DistillationConfig,
     HiddenTaps,
@@ -193,11 +194,8 @@ class QatTrainer:
         return {**self.config.identity(), "processes": self.processes.count}
 
     def restore(self, state: dict, where: Path | str) -> None:
-        """Raises QuantizeError where the checkpoint ``where`` is of another run."""
-        if {"processes": 1, **state.get("config", {})} != self.identity():
-            raise QuantizeError(
-                f"{where}: made with other training options", "use the same options, or start anew with --resume never"
-            )
+        """Raises InputError or QuantizeError where the checkpoint ``where`` is of another run."""
+        require_same_options({"config": {"processes": 1, **state.get("config", {})}}, self.identity(), where)
         other = [name for name, value in state.get("made_of", {}).items() if value != self.made_of.get(name, value)]
         if other:
             raise QuantizeError(

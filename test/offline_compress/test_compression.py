@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from tiny_model import IMAGE_SIZE, make_image, write_hf_folder  # noqa: E402
 
-from edge_vlm.errors import OutputError  # noqa: E402
+from edge_vlm.errors import InputError, OutputError  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
 from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_model_or_plan_is_refused(hf_folder, tmp_path, o
 
 def test_damaged_or_foreign_checkpoint_is_named(hf_folder, tmp_path):
     trained(hf_folder, tmp_path, steps=2)
-    with pytest.raises(QuantizeError, match="other training options"):
+    with pytest.raises(InputError, match="other training options"):
         trained(hf_folder, tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"cut off")
     with pytest.raises(QuantizeError, match=f"{CHECKPOINT}: not a checkpoint"):

@@ -10,6 +10,7 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import tiny_batch, tiny_vlm  # noqa: E402
 
+from edge_vlm.errors import InputError  # noqa: E402
 from offline_compress.export.module_names import linear_names  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.plan import default_plan  # noqa: E402
@@ -78,7 +79,7 @@ def test_resumed_run_ends_at_the_same_weights(tmp_path):
 
 def test_checkpoint_of_other_options_is_refused():
     state = trainer(steps=20).state()
-    with pytest.raises(QuantizeError, match="a.pt: made with other training options"):
+    with pytest.raises(InputError, match="a.pt: made with other training options"):
         trainer(steps=30).restore(state, "a.pt")
 
 

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of trainings: written whole, read without executing anything, refused where they are of another run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from edge_vlm.errors import InputError
+from edge_vlm.files import write_bytes
+from offline_compress.quantize.errors import QuantizeError
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Raises QuantizeError for a file that is no checkpoint."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise QuantizeError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
+
+
+def require_same_options(state: Mapping[str, object], options: Mapping[str, object], where: object) -> None:
+    """Raises InputError where the checkpoint ``where`` was made with others."""
+    if state.get("config") != options:
+        raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
