@@ -42,6 +42,10 @@ class KeptGlimpses:
         self.features = reserved(self.folder / f"{name}.features", np.float16, (count, *sample.shape))
         self.made = reserved(self.folder / f"{name}.made", np.uint8, (count,))
 
+    @property
+    def nbytes(self) -> int:
+        return self.pixels.nbytes + self.features.nbytes + self.made.nbytes
+
     def glimpse(self, index: int, turn: int) -> View:
         """Of photo `index` the glimpse that belongs to `turn`; after ``per_photo`` turns they come again."""
         row = index * self.per_photo + turn % self.per_photo

@@ -91,6 +91,7 @@ class PhotoTraining:
         features, pixels = samples(views)
         whiten_patches(model.model.vision_model.embeddings.patch_embedding, pixels)
         kept = KeptGlimpses(views, self.out / GLIMPSES, GLIMPSES_PER_PHOTO, self.seed)
+        self.say(f"parts of photos: {kept.nbytes / 1e9:.1f} GB of disk while it trains")
         batches = StagedBatches(
             self.config.stages,
             TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed),
