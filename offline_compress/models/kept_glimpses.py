@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glimpses that come again, made once: the teacher takes longer over one than a small student learns from it."""
+"""Glimpses that come again a few times: the teacher takes longer over one than a small student learns from it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from edge_vlm.files import make_folder, reporting
 from offline_compress.models.photo_views import PhotoViews, View
 
-STRAIGHT, MIRRORED = 1, 2
+REPEATS = 3  # times that a glimpse is shown; then another one takes its place, before it is learned by heart
 
 
 @dataclass
 class KeptGlimpses:
-    """``per_photo`` glimpses of every photo, in files below ``folder`` that are as large from the start. They are of
-    these photos, this seed and this size alone: other ones lie beside them under other names.
+    """``per_photo`` glimpses of every photo at a time, in files below ``folder`` that are as large from the start. They
+    are of these photos, this seed and this size alone: other ones lie beside them under other names.
 
     Raises OutputError where the disk is too small.
     """
@@ -40,20 +40,22 @@ class KeptGlimpses:
         make_folder(self.folder)
         self.pixels = reserved(self.folder / f"{name}.pixels", np.uint8, (count, size, size, 3))
         self.features = reserved(self.folder / f"{name}.features", np.float16, (count, *sample.shape))
-        self.made = reserved(self.folder / f"{name}.made", np.uint8, (count,))
+        self.made = reserved(self.folder / f"{name}.made", np.int32, (count,))  # number, negative: mirrored; 0: none
 
     @property
     def nbytes(self) -> int:
         return self.pixels.nbytes + self.features.nbytes + self.made.nbytes
 
     def glimpse(self, index: int, turn: int) -> View:
-        """Of photo `index` the glimpse that belongs to `turn`; after ``per_photo`` turns they come again."""
-        row = index * self.per_photo + turn % self.per_photo
-        if not self.made[row]:
-            seen = self.views.glimpse(index, np.random.default_rng([self.seed, 3, row]))
+        """Of photo `index` the one that belongs to `turn`: ``per_photo`` different ones in a row, `REPEATS` times."""
+        place, round_ = turn % self.per_photo, turn // (self.per_photo * REPEATS)
+        row, number = index * self.per_photo + place, 1 + place + round_ * self.per_photo
+        if abs(self.made[row]) != number:
+            seen = self.views.glimpse(index, np.random.default_rng([self.seed, 3, index, number]))
+            self.made[row] = 0
             self.pixels[row], self.features[row] = seen.pixels, seen.features
-            self.made[row] = MIRRORED if seen.mirrored else STRAIGHT
-        return View(self.pixels[row], self.features[row].astype(np.float32), bool(self.made[row] == MIRRORED))
+            self.made[row] = -number if seen.mirrored else number
+        return View(np.array(self.pixels[row]), self.features[row].astype(np.float32), bool(self.made[row] < 0))
 
 
 def reserved(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

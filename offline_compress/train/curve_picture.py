@@ -27,12 +27,13 @@ def draw_curve(rows: Sequence[dict], path: Path, panels: Sequence[tuple[str, Seq
     for axis, (title, names) in zip(axes, panels, strict=True):
         for name in names:
             points = [(row["step"], row[name]) for row in rows if name in row]
+            short = name.removeprefix("heldout_").removeprefix("dev_")
             if points:
                 steps, values = zip(*points, strict=True)
                 axis.plot(
                     steps,
                     values,
-                    label=name.removeprefix("heldout_").removeprefix("dev_"),
+                    label=name if short in names else short,
                     marker="." if len(points) < 40 else None,
                 )
         axis.set(title=title, xlabel="step")

@@ -150,11 +150,12 @@ class PhotoTraining:
         finally:
             model.model.vision_model = own
         metrics = caption_metrics(said, references, meteor=False)
-        metrics["hidden"] = self.distance(images)
+        if self.trainer.step > stages.texts + stages.teacher:
+            metrics["hidden"] = self.distance(images)
         self.say(f"says: {said[:3]}")
-        return {name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l", "hidden")} | {
-            "token_perplexity": round(from_log_probabilities(scores), 3)
-        }
+        return {
+            name: round(metrics[name], 4) for name in ("cider", "bleu_4", "rouge_l", "hidden") if name in metrics
+        } | {"token_perplexity": round(from_log_probabilities(scores), 3)}
 
     @torch.no_grad()
     def distance(self, images: list[np.ndarray]) -> float:

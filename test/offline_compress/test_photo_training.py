@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from edge_vlm.errors import InputError, OutputError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
-from offline_compress.models.kept_glimpses import KeptGlimpses, reserved  # noqa: E402
+from offline_compress.models.kept_glimpses import REPEATS, KeptGlimpses, reserved  # noqa: E402
 from offline_compress.models.mobilenet_features import CHANNELS, SIDE  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
 from offline_compress.models.photo_views import PhotoViews, View  # noqa: E402
@@ -138,7 +138,7 @@ def test_a_view_depends_on_its_generator_alone_and_the_teacher_sees_the_same_pic
         assert np.abs(seen - first.features).max() < 0.2, "another picture would be further away than resizing"
 
 
-def test_kept_glimpses_are_those_that_were_made_and_come_again(views, tmp_path):
+def test_kept_glimpses_come_again_a_few_times_and_are_then_replaced(views, tmp_path):
     kept = KeptGlimpses(views, tmp_path, 2, 1)
     made = [kept.glimpse(photo, turn) for photo in range(3) for turn in range(2)]
     kept.pixels.flush()
@@ -146,10 +146,13 @@ def test_kept_glimpses_are_those_that_were_made_and_come_again(views, tmp_path):
     again = KeptGlimpses(views, tmp_path, 2, 1)
     again.views = views_without_teacher  # nothing is made a second time
     for i, view in enumerate(made):
-        same = again.glimpse(i // 2, i % 2 + 2)
+        same = again.glimpse(i // 2, i % 2 + 2 * (REPEATS - 1))
         assert np.array_equal(same.pixels, view.pixels) and np.array_equal(same.features, view.features)
         assert same.mirrored == view.mirrored
     assert not np.array_equal(made[0].pixels, made[1].pixels)
+    later = kept.glimpse(0, 2 * REPEATS)
+    assert not np.array_equal(later.pixels, made[0].pixels)
+    assert np.array_equal(kept.glimpse(0, 0).pixels, made[0].pixels), "a turn gives the same, whatever came before"
     assert not KeptGlimpses(views, tmp_path, 2, 5).made.any(), "another seed, other glimpses"
     with pytest.raises(OutputError, match="free space"):
         reserved(tmp_path / "large", np.uint8, (1 << 60,))
