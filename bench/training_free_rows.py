@@ -66,6 +66,7 @@ def draw_ablation(subject: str, found: Mapping[str, Sequence[Measured]], path: P
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import ScalarFormatter
 
     base = found["float"][0]
     names = [name for name in found if name != "float"]
@@ -79,6 +80,8 @@ def draw_ablation(subject: str, found: Mapping[str, Sequence[Measured]], path: P
         axis.set(title=f"{subject}: {'CIDEr' if what == 'cider' else what} / float")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_xscale("log")
+    axes[0].xaxis.set_major_formatter(ScalarFormatter())
+    axes[0].xaxis.set_minor_formatter(ScalarFormatter())
     axes[0].invert_yaxis()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
