@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.hollow_model import dispatch_rows, hollow_contenders
 from bench.peers.contender import ROOT, Contender, require
 from bench.peers.environment import peers_python
 from bench.rows import Row, rows_table, write_rows
@@ -143,14 +144,17 @@ def main() -> int:
         )
         make_all(args.config, args.work)
         found = contenders(args.work.resolve(), args.tokens)
+        hollow = hollow_contenders(args.config, args.work, args.tokens, THREADS)
+        everyone = [*found, *(one for pair in hollow.values() for one in pair)]
         with counted("rounds", args.rounds, console) as progress:
             for number in range(args.rounds):
-                for one in found:
+                for one in everyone:
                     one.measure()
                 progress(number + 1)
-        for one in found:
+        for one in everyone:
             one.close()
         rows = all_rows(found, json.loads((args.work / AGREEMENT).read_text()))
+        rows += dispatch_rows(hollow, {one.name: one for one in found})
         write_rows(args.out, rows)
         draw(found, args.out.with_suffix(".png"))
     except EdgeVlmError as error:
