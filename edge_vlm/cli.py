@@ -11,6 +11,7 @@ import sys
 
 from edge_vlm import __version__
 from edge_vlm.errors import EdgeVlmError
+from edge_vlm.interrupts import interrupt, interrupted
 
 COMMANDS = {
     "replay": "caption a recording frame by frame",
@@ -29,7 +30,6 @@ examples:
 
 exit status: 0 done, 1 error (the message says what to do), 2 wrong arguments, 130 interrupted
 """
-INTERRUPTED = 130
 
 
 def parser(wanted: str | None = None) -> argparse.ArgumentParser:
@@ -66,19 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
         signal.signal(signal.SIGTERM, former)
-
-
-def interrupt(*_) -> None:
-    """SIGTERM as Ctrl-C: also where a script started us in the background, which makes the system ignore Ctrl-C."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
 
 
 def _fail(command: str | None, message: str) -> int:

@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from edge_vlm.cli import interrupt
 from edge_vlm.errors import EdgeVlmError
+from edge_vlm.interrupts import interrupt, interrupted
 
 # Subcommand: module of `add_arguments(parser)` and `run(args) -> int`, imported when it is called.
 COMMANDS = {
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"edge-vlm-compress {name}: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+        return interrupted()
     finally:
         signal.signal(signal.SIGTERM, former)
 

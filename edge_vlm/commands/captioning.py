@@ -11,13 +11,12 @@ from pathlib import Path
 from edge_vlm.commands.numbers import count
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import SourceError
+from edge_vlm.interrupts import interrupted
 from edge_vlm.pipeline_config import ROUTES, VARIANTS, PipelineConfig
 from edge_vlm.replay.display import JsonDisplay, TerminalDisplay
 from edge_vlm.replay.runner import RunResult
 from edge_vlm.sources.source import ObservationSource
 from edge_vlm.sources.video import NEWER_FRAME
-
-INTERRUPTED = 130
 
 
 def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +76,7 @@ def exit_status(args: argparse.Namespace, result: RunResult, source: Observation
     where = f"; results are in {args.out}" if args.out is not None else ""
     if result.interrupted:
         print(f"interrupted after {result.summary.frames} frames{where}", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     if result.error is not None:
         raise result.error
     if not result.summary.frames:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_json
+from edge_vlm.interrupts import INTERRUPTED
 from offline_compress.export.checkpoint import model_stamp
 from offline_compress.recipe.schema import DEFAULTS, STAGES, Recipe, read_recipe
 from offline_compress.recipe.steps import Step, steps_of
@@ -66,7 +67,7 @@ def with_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 def execute(step: Step, resume: str) -> None:
     """In a process of its own, whose memory is given back. Raises EdgeVlmError where it fails; it has said why."""
     status = subprocess.run([*step.command, "--resume", resume], check=False).returncode
-    if status == 130:
+    if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
         raise EdgeVlmError(f"stage {step.stage} ended with status {status}", "see above; run again to go on from there")

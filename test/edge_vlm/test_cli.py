@@ -15,6 +15,7 @@ import pytest
 from edge_vlm import cli
 from edge_vlm.commands import captioning, replay, watch
 from edge_vlm.errors import BundleError, InputError
+from edge_vlm.interrupts import interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000
@@ -284,8 +285,8 @@ def test_sigterm_ends_a_command_that_a_script_put_into_the_background():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(KeyboardInterrupt):
-            cli.interrupt()
+            interrupt()
     finally:
         signal.signal(signal.SIGINT, before)
     with pytest.raises(KeyboardInterrupt):
-        cli.interrupt()
+        interrupt()

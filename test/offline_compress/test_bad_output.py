@@ -91,3 +91,22 @@ def test_an_interrupted_recording_leaves_nothing(tmp_path, kind):
     assert process.returncode == 130
     assert "interrupted" in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_a_dataclass_is_made_ends_with_the_same_status(tmp_path):
+    """CPython would end ``python -m`` by a signal where the interrupt passed through the exec of a string."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from offline_compress import cli\n"
+        "cli.run_command = lambda *_: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(cli.main(['export']))\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130 and "interrupted" in done.stderr
