@@ -12,14 +12,12 @@ edge_vlm/sources, whose NumPy decoders are the reference.
 from __future__ import annotations
 
 import ctypes
-import functools
 from enum import IntEnum
-from pathlib import Path
 
 import numpy as np
 
 from custom_ops.errors import OperatorError
-from custom_ops.library import find_library
+from custom_ops.library import find_function
 
 REPORT = "report this as a bug, with the traceback"
 NOT_SEEN = -1  # a register of an EVT3 stream that no word has set yet
@@ -78,17 +76,8 @@ class EventCounter:
 
 
 def load_event_counter() -> EventCounter | None:
-    """The counter of the library that is there; None without one: it is not built for this."""
-    try:
-        path = find_library()
-        return path and _counter_of(path)
-    except (OperatorError, OSError, AttributeError):  # AttributeError: a library from before it counted events
-        return None
-
-
-@functools.cache
-def _counter_of(path: Path) -> EventCounter:
-    function = ctypes.CDLL(str(path.resolve())).edge_vlm_count_events
-    function.argtypes = [ctypes.POINTER(EventPass), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
-    function.restype = ctypes.c_int
-    return EventCounter(function)
+    """The counter of the library that is there; None without one."""
+    function = find_function(
+        "edge_vlm_count_events", ctypes.POINTER(EventPass), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
+    )
+    return function and EventCounter(function)

@@ -98,6 +98,23 @@ def find_library() -> Path | None:
     return None
 
 
+def find_function(name: str, *argument_types):
+    """What the library exports beside its operators: a function that returns an int. None without a library, or where
+    it was built before it had the function; it is not built for this."""
+    try:
+        path = find_library()
+        return path and _function_of(path, name, argument_types)
+    except (OperatorError, OSError, AttributeError):
+        return None
+
+
+@functools.cache
+def _function_of(path: Path, name: str, argument_types: tuple):
+    function = getattr(ctypes.CDLL(str(path.resolve())), name)
+    function.argtypes, function.restype = argument_types, ctypes.c_int
+    return function
+
+
 def ensure_library() -> Path:
     """Like find_library, but builds the library where there is none. Raises OperatorError: what to install."""
     found = find_library()
@@ -169,6 +186,7 @@ __all__ = [
     "LibraryInfo",
     "Operators",
     "ensure_library",
+    "find_function",
     "find_library",
     "library_info",
     "load_operators",

@@ -11,45 +11,32 @@ encoder has just emptied. What the figures mean is said in edge_vlm/anc/features
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
-from pathlib import Path
+import struct
+from typing import NamedTuple
 
 import numpy as np
 
 from custom_ops.errors import OperatorError
-from custom_ops.library import find_library
+from custom_ops.library import find_function
 
 REPORT = "report this as a bug, with the traceback"
 FLOATS, MASK = np.dtype(np.float32), np.dtype(bool)
-FIGURES = (
-    "active_fraction",
-    "fresh_fraction",
-    "mean_change",
-    "max_change",
-    "mean_shift",
-    "max_shift",
-    "edge_density",
-    "entropy_bits",
-    "shallow_fraction",
-    "context_debt_mean",
-    "drift",
-    "shift_x",
-    "shift_y",
-    "shift_response",
-)
+_Byte = ctypes.c_char
+FIGURES = 14
+# As ``ScenePass`` in src/scene/scene_pass.h: sizes, arrays, numbers; then what is found.
+_GIVEN, _FOUND = "6i 11P 2fi", f"{FIGURES}f 3f"
+_PASS, _RESULT = struct.Struct(f"{_GIVEN} {_FOUND}"), struct.Struct(_FOUND)
+_NOTHING_FOUND = (0.0,) * (FIGURES + 3)
 
 
-class ScenePass(ctypes.Structure):
-    """As ``ScenePass`` in src/scene/scene_pass.h."""
+class SceneFound(NamedTuple):
+    """``figures`` in the order of ``SceneFeatures``; the shift in cells and its response."""
 
-    _fields_ = (
-        [(name, ctypes.c_int32) for name in ("struct_bytes", "rows", "cols", "side", "image_tokens", "dim")]
-        + [(name, ctypes.c_void_p) for name in ("descriptors", "previous", "reference", "scores")]
-        + [(name, ctypes.c_void_p) for name in ("active", "changed", "was_active", "shallow", "context_debt")]
-        + [(name, ctypes.c_void_p) for name in ("features_whole", "features_now")]
-        + [(name, ctypes.c_float) for name in FIGURES]
-    )
+    figures: tuple[float, ...]
+    shift_x: float
+    shift_y: float
+    shift_response: float
 
 
 class SceneMeasurer:
@@ -66,8 +53,11 @@ class SceneMeasurer:
         context_debt: np.ndarray,
         masks: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
         features: tuple[np.ndarray, np.ndarray] | None,
-    ) -> ScenePass:
-        """The figures of a frame, see ``FIGURES``; the shift is in cells.
+        pixels_per_cell: float,
+        caption_confidence: float,
+        frames_since_full: int,
+    ) -> SceneFound:
+        """What the library finds in a frame.
 
         frames: descriptors float32 ``(tokens, side * side, 3)`` of this frame, of the one before, and at each patch's
         last refresh. scores, context_debt: float32 ``(tokens,)``. masks: active, changed, was active, shallow, bool
@@ -77,44 +67,43 @@ class SceneMeasurer:
         tokens, (now, previous, reference) = grid[0] * grid[1], frames
         cells, row = (tokens, now.shape[1], 3), (tokens,)
         side, shape = math.isqrt(now.shape[1]), (0, 1) if features is None else features[0].shape
-        whole, latest = (None, None) if features is None else (_address(each, shape, FLOATS) for each in features)
-        found = ScenePass(
-            ctypes.sizeof(ScenePass),
+        whole, latest = (0, 0) if features is None else (_address(each, shape, FLOATS) for each in features)
+        scene = bytearray(_PASS.size)
+        _PASS.pack_into(
+            scene,
+            0,
+            _PASS.size,
             *grid,
             side,
             *shape,
             _address(now, cells, FLOATS),
-            None if previous is None else _address(previous, cells, FLOATS),
+            0 if previous is None else _address(previous, cells, FLOATS),
             _address(reference, cells, FLOATS),
             _address(scores, row, FLOATS),
-            *(_address(mask, row, MASK) for mask in masks),
+            *[_address(mask, row, MASK) for mask in masks],
             _address(context_debt, row, FLOATS),
             whole,
             latest,
+            pixels_per_cell,
+            caption_confidence,
+            frames_since_full,
+            *_NOTHING_FOUND,
         )
-        if side * side != now.shape[1] or self._measure_scene(found):
+        if side * side != now.shape[1] or self._measure_scene(ctypes.addressof(_Byte.from_buffer(scene))):
             raise OperatorError(f"a scene of {grid[0]} x {grid[1]} patches, descriptors {now.shape}: refused", REPORT)
-        return found
+        found = _RESULT.unpack_from(scene, _PASS.size - _RESULT.size)
+        return SceneFound(found[:FIGURES], *found[FIGURES:])
 
 
 def _address(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> int:
     if array.dtype is not dtype or array.shape != shape or not array.flags.c_contiguous:
         raise OperatorError(f"an array is {array.dtype} {array.shape}, not {dtype} {shape} in one piece", REPORT)
-    return array.__array_interface__["data"][0]  # without the Python object of array.ctypes
+    if not array.flags.writeable:
+        return array.ctypes.data
+    return ctypes.addressof(_Byte.from_buffer(array))  # half the time of array.ctypes
 
 
 def load_scene_measurer() -> SceneMeasurer | None:
-    """The function of the library that is there; None without one: it is not built for this."""
-    try:
-        path = find_library()
-        return path and _measurer_of(path)
-    except (OperatorError, OSError, AttributeError):  # AttributeError: a library from before it measured scenes
-        return None
-
-
-@functools.cache
-def _measurer_of(path: Path) -> SceneMeasurer:
-    function = ctypes.CDLL(str(path.resolve())).edge_vlm_measure_scene
-    function.argtypes = [ctypes.POINTER(ScenePass)]
-    function.restype = ctypes.c_int
-    return SceneMeasurer(function)
+    """The function of the library that is there; None without one."""
+    function = find_function("edge_vlm_measure_scene", ctypes.c_void_p)
+    return function and SceneMeasurer(function)

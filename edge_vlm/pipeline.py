@@ -307,7 +307,7 @@ def _recompute_everything(tokens: int) -> _Plan:
 
 
 def _route_policy(bundle, config: PipelineConfig) -> RoutePolicy:
-    router = FixedRules() if bundle.router is None else MlpRouter.from_json(bundle.router)
+    router = FixedRules() if bundle.router is None else MlpRouter.from_json(bundle.router).in_library()
     hysteresis = BranchHysteresis(getattr(router, "hysteresis", None) or HysteresisConfig())
     override = None if config.route == "auto" else config.route
     learned = None if config.variant == "sttf" else router

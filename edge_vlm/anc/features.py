@@ -8,14 +8,13 @@ gate.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from custom_ops.scene_pass import SceneMeasurer
-from edge_vlm.sttf.ego_motion import GlobalShift
 from edge_vlm.sttf.fusion import scene_distance
 from edge_vlm.sttf.gate import GateDecision
 from edge_vlm.sttf.scene_watch import Glance
@@ -27,8 +26,7 @@ _ENTROPY_BINS = 32
 _THIRDS = np.full(3, 1 / 3, np.float32)
 
 
-@dataclass(frozen=True)
-class SceneFeatures:
+class SceneFeatures(NamedTuple):
     """One frame as the router sees it; large ranges are compressed by log(1 + x).
 
     active_fraction: tokens that the gate wants, of all.
@@ -63,13 +61,9 @@ class SceneFeatures:
     context_debt: float
     drift: float
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(cls))
-
     def vector(self) -> np.ndarray:
-        """float32 ``(features,)`` in the order of ``names``."""
-        return np.array(tuple(vars(self).values()), np.float32)
+        """float32 ``(features,)``."""
+        return np.array(self, np.float32)
 
 
 def edge_density(luma: np.ndarray) -> float:
@@ -116,39 +110,8 @@ def scene_features(
 
     ``measurer``: the operator library's pass over all of it, where there is one.
     """
-    figures = (
-        _in_numpy(glance, decision, state) if measurer is None else _in_one_pass(measurer, glance, decision, state)
-    )
-    return SceneFeatures(
-        **figures,
-        caption_confidence=caption_confidence,
-        frames_since_full=math.log1p(state.frames_since_full),
-    )
-
-
-def _in_numpy(glance: Glance, decision: GateDecision, state: TokenState) -> dict[str, float]:
-    chosen = np.minimum(glance.scores[decision.active], _SCORE_CAP)
-    log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
-    shift = colour_shift_levels(glance.descriptors, state.reference, decision.changed)
-    return {
-        "active_fraction": np.count_nonzero(decision.active) / state.tokens,
-        "fresh_fraction": np.count_nonzero(decision.changed & ~state.was_active) / state.tokens,
-        "mean_change": float(log_scores.mean()),
-        "max_change": float(log_scores.max()),
-        "mean_shift": math.log1p(shift.mean()),
-        "max_shift": math.log1p(shift.max()),
-        "edge_density": edge_density(glance.luma),
-        "entropy_bits": entropy_bits(glance.luma),
-        "ego_shift_px": math.log1p(glance.shift.magnitude_px),
-        "shallow_fraction": np.count_nonzero(state.shallow) / state.tokens,
-        "context_debt": float(state.context_debt.mean()),
-        "drift": 0.0 if state.full_features is None else scene_distance(state.full_features, state.features),
-    }
-
-
-def _in_one_pass(
-    measurer: SceneMeasurer, glance: Glance, decision: GateDecision, state: TokenState
-) -> dict[str, float]:
+    if measurer is None:
+        return _in_numpy(glance, decision, state, caption_confidence)
     found = measurer.measure(
         state.grid,
         (glance.descriptors, glance.previous, state.reference),
@@ -156,20 +119,30 @@ def _in_one_pass(
         np.ascontiguousarray(state.context_debt, np.float32),
         (decision.active, decision.changed, state.was_active, state.shallow),
         None if state.full_features is None else (state.full_features, state.features),
+        glance.pixels_per_cell,
+        caption_confidence,
+        state.frames_since_full,
     )
-    scale = glance.pixels_per_cell
-    shift = GlobalShift(found.shift_x * scale, found.shift_y * scale, found.shift_response)
-    return {
-        "active_fraction": found.active_fraction,
-        "fresh_fraction": found.fresh_fraction,
-        "mean_change": found.mean_change,
-        "max_change": found.max_change,
-        "mean_shift": found.mean_shift,
-        "max_shift": found.max_shift,
-        "edge_density": found.edge_density,
-        "entropy_bits": found.entropy_bits,
-        "ego_shift_px": math.log1p(shift.magnitude_px),
-        "shallow_fraction": found.shallow_fraction,
-        "context_debt": found.context_debt_mean,
-        "drift": found.drift,
-    }
+    return SceneFeatures(*found.figures)
+
+
+def _in_numpy(glance: Glance, decision: GateDecision, state: TokenState, caption_confidence: float) -> SceneFeatures:
+    chosen = np.minimum(glance.scores[decision.active], _SCORE_CAP)
+    log_scores = np.log1p(chosen) if chosen.size else np.zeros(1, np.float32)
+    shift = colour_shift_levels(glance.descriptors, state.reference, decision.changed)
+    return SceneFeatures(
+        active_fraction=np.count_nonzero(decision.active) / state.tokens,
+        fresh_fraction=np.count_nonzero(decision.changed & ~state.was_active) / state.tokens,
+        mean_change=float(log_scores.mean()),
+        max_change=float(log_scores.max()),
+        mean_shift=math.log1p(shift.mean()),
+        max_shift=math.log1p(shift.max()),
+        edge_density=edge_density(glance.luma),
+        entropy_bits=entropy_bits(glance.luma),
+        ego_shift_px=math.log1p(glance.shift.magnitude_px),
+        caption_confidence=caption_confidence,
+        frames_since_full=math.log1p(state.frames_since_full),
+        shallow_fraction=np.count_nonzero(state.shallow) / state.tokens,
+        context_debt=float(state.context_debt.mean()),
+        drift=0.0 if state.full_features is None else scene_distance(state.full_features, state.features),
+    )

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from edge_vlm.errors import BundleError
 
 
@@ -47,9 +45,9 @@ class BranchHysteresis:
     def reset(self) -> None:
         self.current, self.frames_held = None, 0
 
-    def choose(self, probabilities: np.ndarray, branches: Sequence[str]) -> tuple[str, bool]:
+    def choose(self, probabilities: Sequence[float], branches: Sequence[str]) -> tuple[str, bool]:
         """The branch of this frame, and whether it was held against the router's wish. ``branches`` cheapest first."""
-        wish = int(np.argmax(probabilities))
+        wish = max(range(len(branches)), key=probabilities.__getitem__)  # the first of equals, which is the cheapest
         if wish == len(branches) - 1:
             self.frames_held += 1
             return branches[wish], False
@@ -58,7 +56,7 @@ class BranchHysteresis:
         self.frames_held += 1
         if wish == self.current:
             return branches[wish], False
-        gain = float(probabilities[wish] - probabilities[self.current])
+        gain = probabilities[wish] - probabilities[self.current]
         if self.frames_held <= self.config.dwell_frames or gain < self.config.margin:
             return branches[self.current], True
         self.current, self.frames_held = wish, 1

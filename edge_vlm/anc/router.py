@@ -7,11 +7,13 @@ The rules around the network are ours: they decide what must not be learned, see
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from custom_ops.router_network import RouterNetwork, load_router_network
 from edge_vlm.anc.features import SceneFeatures
 from edge_vlm.anc.hysteresis import BranchHysteresis, HysteresisConfig
 from edge_vlm.errors import BundleError
@@ -23,11 +25,12 @@ INPUT_LIMIT = 4.0  # standard deviations: what was never seen in training is tak
 
 
 class Router(Protocol):
-    """Probabilities of the branches, float ``(4,)`` in the order of ``BRANCHES``."""
+    """Probabilities of the branches, four numbers in the order of ``BRANCHES``. No arrays: so few numbers cost NumPy's
+    calls, not their arithmetic."""
 
     name: str
 
-    def probabilities(self, features: SceneFeatures) -> np.ndarray: ...
+    def probabilities(self, features: SceneFeatures) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,12 @@ class FixedRules:
     fresh_fraction: float = 0.08
     name: str = "rules"
 
-    def probabilities(self, features: SceneFeatures) -> np.ndarray:
+    def probabilities(self, features: SceneFeatures) -> list[float]:
         if features.active_fraction > self.full_fraction or features.fresh_fraction > self.fresh_fraction:
-            return np.array([0.0, 0.0, 0.0, 1.0])
+            return [0.0, 0.0, 0.0, 1.0]
         if features.max_change < self.weak_change:
-            return np.array([0.0, 1.0, 0.0, 0.0])
-        return np.array([0.0, 0.0, 1.0, 0.0])
+            return [0.0, 1.0, 0.0, 0.0]
+        return [0.0, 0.0, 1.0, 0.0]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class MlpRouter:
     known and need not be learned; the softmax of that over ``temperature`` chooses.
 
     layers: ``(weight (out, in), bias (out,))`` float32 each. mean, std: ``(features,)``. costs: of a branch,
-    ``(fixed, per active fraction)`` ``(4, 2)``.
+    ``(fixed, per active fraction)`` ``(4, 2)``. network: the operator library's run of all that, see `in_library`.
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -68,14 +71,27 @@ class MlpRouter:
     temperature: float = 0.1
     hysteresis: HysteresisConfig = field(default_factory=HysteresisConfig)
     name: str = "router"
+    network: RouterNetwork | None = None
 
-    def probabilities(self, features: SceneFeatures) -> np.ndarray:
+    def in_library(self) -> MlpRouter:
+        """The same router, run by the operator library where there is one."""
+        return replace(
+            self,
+            network=load_router_network(
+                self.layers, self.mean, self.std, self.costs, self.cost_weight, self.temperature
+            ),
+        )
+
+    def probabilities(self, features: SceneFeatures) -> list[float]:
+        if self.network is not None:
+            return self.network.run(features)
         costs = self.branch_costs(features.active_fraction)
         chances = self.within_tolerance(features)
         worth = [chance - self.cost_weight * cost for chance, cost in zip(chances, costs, strict=True)]
         best = max(worth)
         exponent = [math.exp((value - best) / self.temperature) for value in worth]
-        return np.array(exponent) / sum(exponent)
+        total = sum(exponent)
+        return [value / total for value in exponent]
 
     def within_tolerance(self, features: SceneFeatures) -> list[float]:
         """Probability of each branch that its features stay within the tolerance, of ``BRANCHES``."""
@@ -83,7 +99,7 @@ class MlpRouter:
         for weight, bias in self.layers[:-1]:
             x = np.maximum(weight @ x + bias, 0.0)
         weight, bias = self.layers[-1]
-        return [*map(_logistic, (weight @ x + bias).tolist()), 1.0]  # four numbers: NumPy's calls cost more than theirs
+        return [*map(_logistic, (weight @ x + bias).tolist()), 1.0]
 
     def branch_costs(self, active_fraction: float) -> list[float]:
         """Of each branch as a part of a whole encode."""
@@ -92,7 +108,7 @@ class MlpRouter:
     def to_json(self) -> dict:
         return {
             "version": ROUTER_VERSION,
-            "features": list(SceneFeatures.names()),
+            "features": list(SceneFeatures._fields),
             "branches": list(BRANCHES),
             "mean": _rounded(self.mean),
             "std": _rounded(self.std),
@@ -108,7 +124,7 @@ class MlpRouter:
         """Raises BundleError where the network does not fit this version's features and branches."""
         try:
             _require(values["version"] == ROUTER_VERSION, f"version {values['version']}")
-            _require(tuple(values["features"]) == SceneFeatures.names(), f"features {values['features']}")
+            _require(tuple(values["features"]) == SceneFeatures._fields, f"features {values['features']}")
             _require(tuple(values["branches"]) == BRANCHES, f"branches {values['branches']}")
             layers = tuple(
                 (np.array(layer["weight"], np.float32), np.array(layer["bias"], np.float32))
@@ -129,7 +145,7 @@ class MlpRouter:
 
 def _check_shapes(layers, mean: np.ndarray, std: np.ndarray, costs: np.ndarray) -> None:
     """Raises ValueError that names what does not fit."""
-    width = len(SceneFeatures.names())
+    width = len(SceneFeatures._fields)
     _require(mean.shape == std.shape == (width,) and bool((std > 0).all()), "mean or std")
     for weight, bias in layers:
         _require(weight.ndim == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1], "layer shapes")
@@ -188,7 +204,7 @@ class RoutePolicy:
 
     def asks_router(self, decision: GateDecision, caches_valid: bool) -> bool:
         """Whether the rules leave a choice to the router, which then needs to see the scene's features."""
-        ruled = not caches_valid or decision.keyframe or decision.deep_only or not decision.active.any()
+        ruled = not caches_valid or decision.keyframe or decision.deep_only or not decision.wants_tokens
         return not ruled and self.override is None and self.router is not None
 
     def choose(self, decision: GateDecision, features: SceneFeatures | None, caches_valid: bool) -> Route:
@@ -196,16 +212,16 @@ class RoutePolicy:
         route = self._choose(decision, features, caches_valid)
         if self.whole_frames and route.branch == "sparse":
             route = Route("full", route.reason)
-        put_off = route.branch == "reuse" and bool(decision.active.any())
+        put_off = route.branch == "reuse" and decision.wants_tokens
         self.skipped_frames = self.skipped_frames + 1 if put_off else 0
         return route
 
     def tokens(self, branch: str, decision: GateDecision) -> np.ndarray:
         """The tokens that a branch computes, bool ``(tokens,)``."""
         if branch == "reuse":
-            return np.zeros_like(decision.active)
+            return np.zeros(decision.active.shape, bool)
         if branch == "full" or self.whole_frames:
-            return np.ones_like(decision.active)
+            return np.ones(decision.active.shape, bool)
         return decision.active
 
     def _choose(self, decision: GateDecision, features: SceneFeatures | None, caches_valid: bool) -> Route:
@@ -213,17 +229,17 @@ class RoutePolicy:
             return Route("full", decision.reason)
         if self.override is not None:
             reason = f"route:={self.override}"
-            nothing = self.override != "full" and not decision.active.any()
+            nothing = self.override != "full" and not decision.wants_tokens
             return Route("reuse", decision.reason) if nothing else Route(self.override, reason)
         if decision.keyframe:
             self.hysteresis.reset()  # a rule chose for one frame: no reason to hold on to it
             return Route("full", f"keyframe: {decision.reason}")
-        if not decision.active.any():
+        if not decision.wants_tokens:
             return Route("reuse", decision.reason)
         if decision.deep_only or self.router is None:
             return Route("sparse", decision.reason)
         probabilities = self.router.probabilities(features)
-        if not np.isfinite(probabilities).all():
+        if not all(map(math.isfinite, probabilities)):
             return Route("full", f"{self.router.name} gave no number")
         branch, held = self.hysteresis.choose(probabilities, BRANCHES)
         chance = f"{self.router.name} {probabilities[BRANCHES.index(branch)]:.2f}"

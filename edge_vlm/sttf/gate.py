@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,14 +89,13 @@ class Patience:
     fresh_fraction: float
     crowd_fraction: float
 
-    def waits(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> bool:
-        """Whether the next frame, as far away as the last one, comes soon enough."""
+    def waits(self, changed: np.ndarray, waiting: np.ndarray, state: TokenState, stamp_ns: int) -> bool:
+        """Whether the next frame, as far away as the last one, comes soon enough. ``waiting``: ``due_frames > 0``."""
         if state.stamp_ns is None or self.max_wait_s <= 0:
             return False
-        interval_s, frames = (stamp_ns - state.stamp_ns) * 1e-9, int(state.due_frames.max()) + 1
+        interval_s, frames = (stamp_ns - state.stamp_ns) * 1e-9, int(np.maximum.reduce(state.due_frames)) + 1
         if max(frames, _FRAMES_WORTH_WAITING) * interval_s > self.max_wait_s:
             return False
-        waiting = state.due_frames > 0
         if np.count_nonzero(changed | waiting) >= self.crowd_fraction * changed.size:
             return False
         fresh = np.count_nonzero(changed & ~(state.was_active | waiting))
@@ -111,13 +111,13 @@ class ContextDebt:
     def overdue(self, context_debt: np.ndarray) -> np.ndarray:
         return context_debt >= self.maximum
 
-    def worst(self, context_debt: np.ndarray, count: int) -> np.ndarray:
-        """Of those, the ``count`` with the largest debt."""
-        overdue = self.overdue(context_debt)
+    def worst(self, context_debt: np.ndarray, count: int, among: np.ndarray) -> np.ndarray:
+        """Of those ``among`` which ask for it, the ``count`` with the largest debt. All masks bool ``(tokens,)``."""
+        overdue = self.overdue(context_debt) & among
         if np.count_nonzero(overdue) <= count:
             return overdue
         chosen = np.zeros(context_debt.shape, bool)
-        chosen[np.argsort(-context_debt, kind="stable")[:count]] = True
+        chosen[np.argsort(np.where(among, -context_debt, 0.0), kind="stable")[:count]] = True
         return chosen & overdue
 
 
@@ -136,6 +136,10 @@ class GateDecision:
     deep_only: bool
     reason: str
 
+    @property
+    def wants_tokens(self) -> bool:
+        return bool(np.count_nonzero(self.active))
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -143,50 +147,71 @@ class Gate:
 
     config: SttfConfig
 
+    @cached_property
+    def threshold(self) -> HysteresisThreshold:
+        return HysteresisThreshold(self.config.threshold_on, self.config.threshold_off)
+
+    @cached_property
+    def dilation(self) -> Dilation:
+        return Dilation(self.config.dilation)
+
+    @cached_property
+    def budget(self) -> Budget:
+        return Budget(self.config.budget_tokens)
+
+    @cached_property
+    def patience(self) -> Patience:
+        return Patience(self.config.max_wait_s, self.config.fresh_fraction, self.config.crowd_fraction)
+
+    @cached_property
+    def context(self) -> ContextDebt:
+        return ContextDebt(self.config.context_debt_max)
+
     def decide(self, scores: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
         config = self.config
         if not state.valid:
             return self._keyframe(np.ones(state.tokens, bool), "first frame")
-        changed = HysteresisThreshold(config.threshold_on, config.threshold_off).changed(scores, state.was_active)
+        changed = self.threshold.changed(scores, state.was_active)
         count = np.count_nonzero(changed)
         if count > config.keyframe_fraction * state.tokens:
             return self._keyframe(changed, f"{100 * count / state.tokens:.0f} % of the patches changed")
+        waiting = state.due_frames > 0
         if not count:
-            return self._quiet(changed, state, stamp_ns)
-        wanted = Dilation(config.dilation).spread(changed.reshape(state.grid)).reshape(-1)
-        wanted = wanted | (state.due_frames > 0)
+            return self._quiet(changed, waiting, state, stamp_ns)
+        wanted = self.dilation.spread(changed.reshape(state.grid)).reshape(-1) | waiting
         reason = f"{count} patches changed"
-        if Patience(config.max_wait_s, config.fresh_fraction, config.crowd_fraction).waits(changed, state, stamp_ns):
-            return GateDecision(np.zeros_like(wanted), changed, wanted, False, False, f"{reason}, waiting for more")
-        wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
-        along = math.ceil(config.context_share * count)
-        wanted |= ContextDebt(config.context_debt_max).worst(np.where(wanted, 0.0, state.context_debt), along)
-        active = Budget(config.budget_tokens).take(wanted, scores, state.due_frames)
-        return GateDecision(active, changed, wanted & ~active, False, False, reason)
+        if self.patience.waits(changed, waiting, state, stamp_ns):
+            return GateDecision(np.zeros(state.tokens, bool), changed, wanted, False, False, f"{reason}, waiting for more")
+        if self._some_expired(state, stamp_ns):
+            wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
+        wanted |= self.context.worst(state.context_debt, math.ceil(config.context_share * count), ~wanted)
+        active = self.budget.take(wanted, scores, state.due_frames)
+        return GateDecision(active, changed, wanted ^ active, False, False, reason)
 
-    def _quiet(self, changed: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
+    def _quiet(self, changed: np.ndarray, waiting: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
         """Nothing changed: time to put right what was left approximate."""
-        config = self.config
-        wanted = state.due_frames > 0
-        reason = "tokens left over" if wanted.any() else ""
+        config, wanted = self.config, waiting
+        reason = "tokens left over" if np.count_nonzero(wanted) else ""
         if state.quiet_frames >= config.settle_frames:
-            approximate = state.shallow | ContextDebt(config.context_debt_max).overdue(state.context_debt)
+            approximate = state.shallow | self.context.overdue(state.context_debt)
             wanted = wanted | approximate
-            reason = reason or ("settling: depth and context" if approximate.any() else "")
-        expired = self._expired(state, stamp_ns, encoding_anyway=bool(reason))
-        if expired.any():
+            reason = reason or ("settling: depth and context" if np.count_nonzero(approximate) else "")
+        if self._some_expired(state, stamp_ns):
+            expired = self._expired(state, stamp_ns, encoding_anyway=bool(reason))
             wanted = wanted | expired
-            reason = reason or "tokens over the age limit"
+            reason = reason or ("tokens over the age limit" if expired.any() else "")
         if not reason:
             return GateDecision(wanted, changed, wanted, False, True, "nothing changed")
         if config.budget_tokens == 0 and np.count_nonzero(wanted) > config.keyframe_fraction * state.tokens:
             return self._keyframe(changed, reason)
-        active = Budget(config.budget_tokens).take(wanted, state.age_s(stamp_ns), state.due_frames)
-        return GateDecision(active, changed, wanted & ~active, False, True, reason)
+        active = self.budget.take(wanted, state.age_s(stamp_ns), state.due_frames)
+        return GateDecision(active, changed, wanted ^ active, False, True, reason)
+
+    def _some_expired(self, state: TokenState, stamp_ns: int) -> bool:
+        """In most frames not."""
+        return (stamp_ns - int(np.minimum.reduce(state.deep_stamp_ns))) * 1e-9 >= self.config.max_age_s
 
     def _expired(self, state: TokenState, stamp_ns: int, encoding_anyway: bool) -> np.ndarray:
-        if (stamp_ns - int(state.deep_stamp_ns.min())) * 1e-9 < self.config.max_age_s:  # most frames
-            return np.zeros(state.tokens, bool)
         batch = max(1, round(self.config.age_batch_fraction * state.tokens))
         return AgeLimit(self.config.max_age_s, batch).expired(state.age_s(stamp_ns), encoding_anyway)
 

@@ -164,7 +164,7 @@ def _report(trials: Sequence[Trial], chances: np.ndarray, config: RouterConfig) 
     within, excess = errors <= config.tolerance, np.clip(errors / config.tolerance - 1, 0, None)
     every = np.arange(len(trials))
     chosen = (chances - config.cost_weight * costs).argmax(axis=1)
-    by_rules = np.array([int(FixedRules().probabilities(trial.features).argmax()) for trial in trials])
+    by_rules = np.argmax([FixedRules().probabilities(trial.features) for trial in trials], axis=1)
     labels = within.argmax(axis=1)  # the cheapest within the tolerance: ordered by cost, and the last has no error
     shallow, sparse = BRANCHES.index("shallow"), BRANCHES.index("sparse")
     without_shallow = np.where(labels == shallow, np.where(within[:, sparse], sparse, len(BRANCHES) - 1), labels)

@@ -11,7 +11,7 @@ nothing can be tried: the caches must stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -65,7 +65,7 @@ class Trial:
     costs: np.ndarray
 
     def to_json(self) -> dict:
-        features = {name: float(value) for name, value in asdict(self.features).items()}
+        features = {name: float(value) for name, value in self.features._asdict().items()}
         return {"clip": self.clip, "features": features, "errors": self.errors.tolist(), "costs": self.costs.tolist()}
 
     @classmethod

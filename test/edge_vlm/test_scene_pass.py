@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The library's pass over a scene against the NumPy that says what its figures mean, and what it refuses."""
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ import pytest
 from custom_ops import library
 from custom_ops.errors import OperatorError
 from custom_ops.scene_pass import load_scene_measurer
-from edge_vlm.anc.features import scene_features
+from edge_vlm.anc.features import SceneFeatures, scene_features
+from edge_vlm.anc.router import MlpRouter
 from edge_vlm.sttf import TokenState
 from edge_vlm.sttf.change import cell_image, describe
 from edge_vlm.sttf.ego_motion import global_shift
@@ -100,7 +102,7 @@ def test_the_shift_is_that_of_the_picture(measurer, cells):
     frames = (seen[1], seen[0], state.reference)
     masks = (decision.active, decision.changed, state.was_active, state.shallow)
     scores = np.zeros(196, np.float32)
-    passed = measurer.measure((14, 14), frames, scores, state.context_debt, masks, None)
+    passed = measurer.measure((14, 14), frames, scores, state.context_debt, masks, None, 4.0, 1.0, 0)
     assert (passed.shift_x, passed.shift_y) == pytest.approx((found.dx_px, found.dy_px), abs=1e-3)
     assert passed.shift_response == pytest.approx(found.response, abs=1e-3)
 
@@ -114,3 +116,33 @@ def test_arrays_of_another_shape_or_type_are_refused(measurer):
     with pytest.raises(OperatorError, match="refused"):
         state.reference = odd
         scene_features(replace(glance, descriptors=odd, previous=None), decision, state, 1.0, measurer)
+
+
+def a_router(widths, seed=0):
+    rng = np.random.default_rng(seed)
+    pairs = zip(widths, widths[1:], strict=False)
+    layers = tuple((rng.normal(0, 0.5, (out, into)).astype(np.float32), rng.normal(size=out)) for into, out in pairs)
+    mean, std = rng.normal(size=widths[0]), rng.uniform(0.1, 3, widths[0])
+    return MlpRouter(layers, mean, std, rng.random((4, 2)))
+
+
+@pytest.mark.parametrize("widths", [(14, 12, 3), (14, 3), (14, 33, 7, 3), (14, 256, 3)])
+def test_the_network_says_what_numpy_says(measurer, widths):
+    rng, router = np.random.default_rng(1), a_router(widths)
+    fast = router.in_library()
+    assert fast.network is not None
+    for scale in (1.0, 30.0):  # also beyond the limit of the inputs
+        features = SceneFeatures(*rng.normal(0, scale, 14).tolist())
+        assert fast.probabilities(features) == pytest.approx(router.probabilities(features), abs=1e-5)
+
+
+def test_what_is_no_number_stays_none(measurer):
+    features = SceneFeatures(*[0.5] * 13, math.nan)
+    assert math.isnan(a_router((14, 12, 3)).in_library().probabilities(features)[0])
+
+
+def test_a_network_too_large_or_of_other_figures_is_refused(measurer):
+    features = SceneFeatures(*[0.5] * 14)
+    for router, given in ((a_router((14, 257, 3)), features), (a_router((13, 3)), features)):
+        with pytest.raises(OperatorError, match="refused"):
+            router.in_library().probabilities(given)

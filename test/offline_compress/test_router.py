@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Oracle, calibration and training of the router, with a NumPy encoder of known behaviour."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -107,7 +105,7 @@ def synthetic_trials(count=400, seed=0):
     trials = []
     for index in range(count):
         change = float(rng.uniform(0, 4))
-        features = replace(base, max_change=change, edge_density=float(rng.random()))
+        features = base._replace(max_change=change, edge_density=float(rng.random()))
         errors = np.array([0.3 * change, 0.15 * change, 0.1 * change, 0.0], np.float32)
         trials.append(Trial(index % 20, features, errors, np.array([0.0, 0.1, 0.3, 1.0], np.float32)))
     return trials

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one function of the router's figures that is visible outside; everything it is given is checked here.
+// What is visible outside of the router's figures and network; everything it is given is checked here.
+#include "router_network.h"
 #include "scene_pass.h"
 
 namespace edge_vlm {
@@ -28,5 +29,18 @@ bool in_order(const ScenePass& pass) {
 extern "C" __attribute__((visibility("default"))) int edge_vlm_measure_scene(edge_vlm::ScenePass* pass) {
   if (pass == nullptr || !edge_vlm::in_order(*pass)) return -1;
   edge_vlm::measure_scene(*pass);
+  return 0;
+}
+
+// Returns 0, or -1 for a router that cannot be: nothing has been touched then.
+extern "C" __attribute__((visibility("default"))) int edge_vlm_run_router(const edge_vlm::Router* router,
+                                                                          const float* figures, float* probabilities) {
+  using namespace edge_vlm;
+  if (!router || router->struct_bytes != sizeof(Router) || !within(router->layers, kMostRouterLayers)) return -1;
+  if (!router->widths || !router->packed || !router->costs || !figures || !probabilities) return -1;
+  for (int32_t i = 0; i <= router->layers; ++i) {
+    if (!within(router->widths[i], kWidestRouterLayer)) return -1;
+  }
+  run_router(*router, figures, probabilities);
   return 0;
 }

@@ -16,6 +16,7 @@ constexpr float kEdgeLevels = 12.0f;
 constexpr int kEntropyBins = 32;
 constexpr int kTopTokens = 2;
 constexpr double kMinContrastLevels = 2;
+constexpr float kMinResponse = 0.15f;  // of a shift that is believed
 
 int tokens_of(const ScenePass& pass) { return pass.rows * pass.cols; }
 
@@ -83,12 +84,13 @@ void look_at_tokens(ScenePass& pass) {
     }
     shallow += pass.shallow[token] != 0, debt += pass.context_debt[token];
   }
-  pass.active_fraction = static_cast<float>(active) / tokens;
-  pass.fresh_fraction = static_cast<float>(fresh) / tokens;
-  pass.shallow_fraction = static_cast<float>(shallow) / tokens;
-  pass.context_debt_mean = debt / tokens;
-  pass.mean_change = active ? sum_change / active : 0.0f, pass.max_change = max_change;
-  pass.mean_shift = std::log1p(changed ? sum_shift / changed : 0.0f), pass.max_shift = std::log1p(max_shift);
+  SceneFigures& figures = pass.figures;
+  figures.active_fraction = static_cast<float>(active) / tokens;
+  figures.fresh_fraction = static_cast<float>(fresh) / tokens;
+  figures.shallow_fraction = static_cast<float>(shallow) / tokens;
+  figures.context_debt = debt / tokens;
+  figures.mean_change = active ? sum_change / active : 0.0f, figures.max_change = max_change;
+  figures.mean_shift = std::log1p(changed ? sum_shift / changed : 0.0f), figures.max_shift = std::log1p(max_shift);
 }
 
 float norm(const float* row, const float* other, int dim) {
@@ -126,10 +128,23 @@ float drift(const ScenePass& pass) {
 }
 
 bool has_contrast(const std::vector<float>& image) {
-  double sum = 0, squares = 0;
-  for (float value : image) sum += value, squares += static_cast<double>(value) * value;
+  constexpr size_t kLanes = 8;  // side by side, for the compiler to vectorise
+  const float level = image[0];
+  float sums[kLanes] = {}, squares[kLanes] = {};
+  for (size_t i = 0; i + kLanes <= image.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float value = image[i + lane] - level;
+      sums[lane] += value, squares[lane] += value * value;
+    }
+  }
+  double sum = 0, square = 0;
+  for (size_t lane = 0; lane < kLanes; ++lane) sum += sums[lane], square += squares[lane];
+  for (size_t i = image.size() / kLanes * kLanes; i < image.size(); ++i) {
+    const double value = image[i] - level;
+    sum += value, square += value * value;
+  }
   const double mean = sum / image.size();
-  return squares / image.size() - mean * mean >= kMinContrastLevels * kMinContrastLevels;
+  return square / image.size() - mean * mean >= kMinContrastLevels * kMinContrastLevels;
 }
 
 // edge_vlm/sttf/ego_motion.py: global_shift.
@@ -150,10 +165,15 @@ void measure_scene(ScenePass& pass) {
   std::vector<float> luma(height * width);
   draw_luma(pass, pass.descriptors, luma.data());
   look_at_tokens(pass);
-  pass.edge_density = edge_density(luma.data(), height, width);
-  pass.entropy_bits = entropy_bits(luma.data(), height * width);
-  pass.drift = drift(pass);
   find_shift(pass, luma);
+  SceneFigures& figures = pass.figures;
+  figures.edge_density = edge_density(luma.data(), height, width);
+  figures.entropy_bits = entropy_bits(luma.data(), height * width);
+  figures.drift = drift(pass);
+  const float shift_px = std::hypot(pass.shift_x, pass.shift_y) * pass.pixels_per_cell;
+  figures.ego_shift_px = pass.shift_response >= kMinResponse ? std::log1p(shift_px) : 0.0f;
+  figures.caption_confidence = pass.caption_confidence;
+  figures.frames_since_full = std::log1p(static_cast<float>(pass.frames_since_full));
 }
 
 }  // namespace edge_vlm

@@ -7,6 +7,12 @@
 
 namespace edge_vlm {
 
+// In the order and in the measures in which a router takes them.
+struct SceneFigures {
+  float active_fraction, fresh_fraction, mean_change, max_change, mean_shift, max_shift, edge_density, entropy_bits;
+  float ego_shift_px, caption_confidence, frames_since_full, shallow_fraction, context_debt, drift;
+};
+
 // One frame. custom_ops/scene_pass.py has the same fields. A patch is `side` x `side` cells of three colours.
 struct ScenePass {
   int32_t struct_bytes, rows, cols, side;  // patches of the image, cells of a patch
@@ -18,9 +24,10 @@ struct ScenePass {
   const uint8_t *active, *changed, *was_active, *shallow;
   const float* context_debt;
   const float *features_whole, *features_now;  // (image_tokens, dim), or null
+  float pixels_per_cell, caption_confidence;
+  int32_t frames_since_full;
   // Found; the shift in cells, 0 with response 0 where there is nothing to be seen.
-  float active_fraction, fresh_fraction, mean_change, max_change, mean_shift, max_shift;
-  float edge_density, entropy_bits, shallow_fraction, context_debt_mean, drift;
+  SceneFigures figures;
   float shift_x, shift_y, shift_response;
 };
 
