@@ -67,7 +67,7 @@ class SceneMeasurer:
         tokens, (now, previous, reference) = grid[0] * grid[1], frames
         cells, row = (tokens, now.shape[1], 3), (tokens,)
         side, shape = math.isqrt(now.shape[1]), (0, 1) if features is None else features[0].shape
-        whole, latest = (0, 0) if features is None else (_address(each, shape, FLOATS) for each in features)
+        whole, latest = (0, 0) if features is None else (address_of(each, shape, FLOATS) for each in features)
         scene = bytearray(_PASS.size)
         _PASS.pack_into(
             scene,
@@ -76,12 +76,12 @@ class SceneMeasurer:
             *grid,
             side,
             *shape,
-            _address(now, cells, FLOATS),
-            0 if previous is None else _address(previous, cells, FLOATS),
-            _address(reference, cells, FLOATS),
-            _address(scores, row, FLOATS),
-            *[_address(mask, row, MASK) for mask in masks],
-            _address(context_debt, row, FLOATS),
+            address_of(now, cells, FLOATS),
+            0 if previous is None else address_of(previous, cells, FLOATS),
+            address_of(reference, cells, FLOATS),
+            address_of(scores, row, FLOATS),
+            *[address_of(mask, row, MASK) for mask in masks],
+            address_of(context_debt, row, FLOATS),
             whole,
             latest,
             pixels_per_cell,
@@ -95,8 +95,9 @@ class SceneMeasurer:
         return SceneFound(found[:FIGURES], *found[FIGURES:])
 
 
-def _address(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    if array.dtype is not dtype or array.shape != shape or not array.flags.c_contiguous:
+def address_of(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Of the first number. Raises OperatorError for an array of another shape or type, or in pieces."""
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
         raise OperatorError(f"an array is {array.dtype} {array.shape}, not {dtype} {shape} in one piece", REPORT)
     if not array.flags.writeable:
         return array.ctypes.data

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from custom_ops.frame_look import load_frame_looker
 from custom_ops.scene_pass import load_scene_measurer
 from edge_vlm.accounting import CostModel, StageCost
 from edge_vlm.anc import FixedRules, MlpRouter, Route, RoutePolicy, SceneFeatures, scene_features
@@ -78,7 +79,7 @@ class CaptionPipeline:
         self._grid = (bundle.vision.grid, bundle.vision.grid)
         sttf = self.config.sttf or SttfConfig.from_json(bundle.sttf)
         self._gate = Gate(sttf)
-        self._watch = SceneWatch.of(sttf, self._grid, bundle.image.size)
+        self._watch = SceneWatch.of(sttf, self._grid, bundle.image.size, load_frame_looker())
         self._input = InputWatch()
         self._routes, self._measurer = _route_policy(bundle, self.config), load_scene_measurer()
         self._captions = CaptionPolicy(
@@ -152,7 +153,7 @@ class CaptionPipeline:
         if not self.config.recomputes_everything:
             with clock.stage("change"):
                 glance = self._watch.look(observation.frame.image, observation.events, self._state)
-                degradation = self._input.notes(observation.events, glance.descriptors)
+                degradation = self._input.notes(observation.events, glance.descriptors, glance.mean_level)
             with clock.stage("route"):
                 plan = self._plan(glance, observation.stamp_ns)
         costs = self._encode(observation, glance, plan, clock)

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from custom_ops.frame_look import CELLS, SAMPLE_STEP, FrameLooker, Remembered, Seen
 from edge_vlm.errors import InputError
 from edge_vlm.observation import EventWindow
 from edge_vlm.sttf.config import SttfConfig
 from edge_vlm.sttf.illumination import Light, LightTracker, relight
 from edge_vlm.sttf.token_state import TokenState
 
-CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
 _NOISE_QUANTILE = 0.25  # of the patches: still ones even while much of the image moves
 _NOISE_SAMPLES_AT_ONCE, _NOISE_SAMPLE_STEP = 8, 4
-_LIGHT_SAMPLE_STEP = 9  # every ninth cell; coprime with CELLS, so that all cell positions occur
 _EVENT_NOISE_SIGMAS = 8.0
 _EVENT_NOISE_TOLERANCE = 0.25  # noise differs from patch to patch
 _QUARTILE_TO_MEAN_SIGMAS = 0.67  # of a Poisson count
@@ -111,36 +111,79 @@ class NoiseFloor:
         self.levels = min(max(middle, self.minimum), self.maximum)
 
 
+class FrameLook(NamedTuple):
+    """One frame: scores ``(tokens,)``, descriptors ``(tokens, 16, 3)``, the light they were seen under, and their
+    mean grey level."""
+
+    scores: np.ndarray
+    descriptors: np.ndarray
+    light: Light
+    mean_level: float
+
+
 @dataclass
 class FrameChange:
-    """Descriptor distance of each patch against the patch at its last refresh, lighting taken out."""
+    """Descriptor distance of each patch against the patch at its last refresh, lighting taken out.
+
+    ``looker``: the operator library's pass over a frame, where there is one.
+    """
 
     config: SttfConfig
     noise: NoiseFloor
+    looker: FrameLooker | None = None
     lights: LightTracker = field(default_factory=LightTracker)
     previous: np.ndarray | None = None  # (tokens, cells, 3)
     previous_light: Light = field(default_factory=Light)
 
     @classmethod
-    def of(cls, config: SttfConfig) -> FrameChange:
-        return cls(config, NoiseFloor.of(config))
+    def of(cls, config: SttfConfig, looker: FrameLooker | None = None) -> FrameChange:
+        return cls(config, NoiseFloor.of(config), looker)
 
     def reset(self) -> None:
         self.noise.reset()
         self.lights.reset()
         self.previous, self.previous_light = None, Light()
 
-    def measure(self, descriptors: np.ndarray, state: TokenState) -> tuple[np.ndarray, Light]:
-        """Scores ``(tokens,)`` of this frame and its light; ``state`` holds the references. Call once per frame."""
-        sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::_LIGHT_SAMPLE_STEP].T)
-        light = self.lights.update(sample, self.noise.levels)
+    def look(self, image: np.ndarray, state: TokenState) -> FrameLook:
+        """``image``: uint8 RGB of any size; ``state`` holds the references. Call once per frame."""
+        if self.looker is None or not self.looker.can_look(image, state.grid):
+            return self._look(describe(image, state.grid), state)
+        known = Remembered(
+            state.reference, state.light_gain, state.light_offset,
+            (self.previous_light.gain, self.previous_light.offset),
+            self.previous, self.lights.expected, self.lights.previous,
+            self.noise.levels, self.config.light_gain_max, self.config.light_offset_max,
+        )  # fmt: skip
+        return self._look(None, state, self.looker.look(image, state.grid, known))
+
+    def _look(self, descriptors: np.ndarray | None, state: TokenState, seen: Seen | None = None) -> FrameLook:
+        """``seen``: by the library, which has compared where the light is steady; NumPy does all the rest."""
+        if seen is None:
+            mean_level = float(descriptors.mean())
+            sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::SAMPLE_STEP].T)
+            light = self.lights.update(sample, self.noise.levels)
+        else:
+            descriptors, mean_level = seen.descriptors, seen.mean_level
+            light = self.lights.update(seen.sample, self.noise.levels, self._steady_as(seen))
+        compared = seen is not None and light is self.previous_light
         if self.previous is not None and self.noise.wants_sample():
-            self.noise.update(_rms(descriptors - self._as_now(self.previous, self.previous_light, light)))
+            self.noise.update(seen.step if compared else self._step(descriptors, light))
         self.previous, self.previous_light = descriptors, light
         if not state.valid:
-            return np.full(len(descriptors), np.inf, np.float32), light
-        expected = self._as_now(state.reference, Light(state.light_gain, state.light_offset), light)
-        return _rms(descriptors - expected) / self.noise.levels, light
+            return FrameLook(np.full(len(descriptors), np.inf, np.float32), descriptors, light, mean_level)
+        change = seen.change if compared else self._change(descriptors, light, state)
+        return FrameLook(change / np.float32(self.noise.levels), descriptors, light, mean_level)
+
+    def _steady_as(self, seen: Seen):
+        return lambda then: seen.as_expected if then is self.lights.expected else seen.as_before
+
+    def _step(self, descriptors: np.ndarray, light: Light) -> np.ndarray:
+        """Since the frame before, grey levels ``(tokens,)``."""
+        return _rms(descriptors - self._as_now(self.previous, self.previous_light, light))
+
+    def _change(self, descriptors: np.ndarray, light: Light, state: TokenState) -> np.ndarray:
+        """Since each patch's last refresh, grey levels ``(tokens,)``."""
+        return _rms(descriptors - self._as_now(state.reference, Light(state.light_gain, state.light_offset), light))
 
     def _as_now(self, levels: np.ndarray, then: Light, now: Light) -> np.ndarray:
         return relight(levels, then, now, self.config.light_gain_max, self.config.light_offset_max)

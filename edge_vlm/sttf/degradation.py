@@ -22,21 +22,21 @@ class InputWatch:
     def reset(self) -> None:
         self.has_events = False
 
-    def notes(self, events: EventWindow | None, descriptors: np.ndarray) -> tuple[str, ...]:
-        """One line for each thing wrong with this frame. ``descriptors (tokens, cells, 3)`` are those of the frame."""
+    def notes(self, events: EventWindow | None, descriptors: np.ndarray, mean_level: float) -> tuple[str, ...]:
+        """One line for each thing wrong with this frame. ``descriptors (tokens, cells, 3)`` are those of the frame,
+        ``mean_level`` is their mean."""
         ended = self.has_events and events is None
         self.has_events = self.has_events or events is not None
         found = ["no events came: changes are seen in frames alone"] if ended else []
         found += _about_events(events) if events is not None else []
-        blind = _blindness(descriptors)
+        blind = _blindness(descriptors, mean_level)
         if blind:
             found.append(f"the image is {blind}: only events can show change")
         return tuple(found)
 
 
-def _blindness(descriptors: np.ndarray) -> str:
-    """Empty for an image that shows something. The mean alone tells most images apart, in a fifth of the time."""
-    mean = float(descriptors.mean())
+def _blindness(descriptors: np.ndarray, mean: float) -> str:
+    """Empty for an image that shows something. The mean alone tells most images apart."""
     if mean <= _DARK_LEVEL + (1 - _BLIND_SHARE) * 255:
         return "black" if np.count_nonzero(descriptors <= _DARK_LEVEL) >= _BLIND_SHARE * descriptors.size else ""
     if mean >= _BLIND_SHARE * _BRIGHT_LEVEL:

@@ -181,7 +181,8 @@ class Gate:
         wanted = self.dilation.spread(changed.reshape(state.grid)).reshape(-1) | waiting
         reason = f"{count} patches changed"
         if self.patience.waits(changed, waiting, state, stamp_ns):
-            return GateDecision(np.zeros(state.tokens, bool), changed, wanted, False, False, f"{reason}, waiting for more")
+            nothing = np.zeros(state.tokens, bool)
+            return GateDecision(nothing, changed, wanted, False, False, f"{reason}, waiting for more")
         if self._some_expired(state, stamp_ns):
             wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
         wanted |= self.context.worst(state.context_debt, math.ceil(config.context_share * count), ~wanted)

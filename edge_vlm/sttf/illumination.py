@@ -7,6 +7,7 @@ that what moved in a part of it does not pull the fit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -127,26 +128,27 @@ class LightTracker:
         self.anchor = self.expected = self.previous = None
         self.anchor_light = self.light = Light()
 
-    def update(self, levels: np.ndarray, noise_levels: float) -> Light:
-        """The light of this frame, sampled as ``(3, n)`` grey levels, relative to the first frame since ``reset``."""
+    def update(
+        self, levels: np.ndarray, noise_levels: float, steady: Callable[[np.ndarray | None], bool] | None = None
+    ) -> Light:
+        """The light of this frame, sampled as ``(3, n)`` grey levels, relative to the first frame since ``reset``.
+
+        ``steady`` says whether the levels show the light of those it is given, where `is_steady` need not be asked.
+        """
+        steady = steady or (lambda then: is_steady(levels - then, levels, noise_levels))
         if self.anchor is None or self.anchor.shape != levels.shape:
             self.reset()
             self.anchor = self.expected = levels
-        elif is_steady(levels - self.expected, levels, noise_levels):
+        elif steady(self.expected):
             self.frames_without_fit = 0
-        elif self._steady_since_previous(levels, noise_levels):
+        elif self.frames_without_fit < _FRAMES_WITHOUT_FIT and steady(self.previous):
+            # Something has moved since the anchor, nothing does now. Not for ever: a light that fades too slowly to be
+            # seen from frame to frame is found against the anchor.
             self.frames_without_fit += 1
         else:
             self._fit(levels, noise_levels)
         self.previous = levels
         return self.light
-
-    def _steady_since_previous(self, levels: np.ndarray, noise_levels: float) -> bool:
-        """Whether the light of the frame before will do: something has moved since the anchor, nothing does now.
-
-        Not for ever: a light that fades too slowly to be seen from frame to frame is found against the anchor.
-        """
-        return self.frames_without_fit < _FRAMES_WITHOUT_FIT and is_steady(levels - self.previous, levels, noise_levels)
 
     def _fit(self, levels: np.ndarray, noise_levels: float) -> None:
         self.frames_without_fit = 0

@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from custom_ops.frame_look import CELLS, FrameLooker
 from edge_vlm.observation import EventWindow
-from edge_vlm.sttf.change import CELLS, EventChange, FrameChange, cell_image, combine, describe
+from edge_vlm.sttf.change import EventChange, FrameChange, cell_image, combine
 from edge_vlm.sttf.config import SttfConfig
 from edge_vlm.sttf.ego_motion import GlobalShift, global_shift
 from edge_vlm.sttf.illumination import Light
@@ -19,7 +20,8 @@ from edge_vlm.sttf.token_state import TokenState
 @dataclass(frozen=True)
 class Glance:
     """One frame: ``scores (tokens,)`` in noise units, ``descriptors (tokens, 16, 3)`` and the light they were seen
-    under, the descriptors of the frame before it, and events per patch and second (0 without events).
+    under, their mean grey level, the descriptors of the frame before it, and events per patch and second (0 without
+    events).
 
     ``luma`` and ``shift`` are worked out when they are first asked for: a still frame needs neither.
     """
@@ -29,6 +31,7 @@ class Glance:
     light: Light
     grid: tuple[int, int]
     pixels_per_cell: float
+    mean_level: float
     previous: np.ndarray | None = None
     events_per_patch_s: float = 0.0
 
@@ -56,8 +59,11 @@ class SceneWatch:
     signals: str = "both"
 
     @classmethod
-    def of(cls, config: SttfConfig, grid: tuple[int, int], image_size: int) -> SceneWatch:
-        return cls(grid, FrameChange.of(config), EventChange(config), image_size / (grid[1] * CELLS), config.signals)
+    def of(
+        cls, config: SttfConfig, grid: tuple[int, int], image_size: int, looker: FrameLooker | None = None
+    ) -> SceneWatch:
+        frames, pixels_per_cell = FrameChange.of(config, looker), image_size / (grid[1] * CELLS)
+        return cls(grid, frames, EventChange(config), pixels_per_cell, config.signals)
 
     def reset(self) -> None:
         self.frames.reset()
@@ -65,12 +71,12 @@ class SceneWatch:
 
     def look(self, image: np.ndarray, events: EventWindow | None, state: TokenState) -> Glance:
         """``image``: uint8 RGB of any size. Adds the events to the counts in ``state``."""
-        descriptors, previous = describe(image, self.grid), self.frames.previous
-        scores, light = self.frames.measure(descriptors, state)
+        previous = self.frames.previous
+        scores, descriptors, light, mean_level = self.frames.look(image, state)
         event_scores, rate = None, 0.0
         if events is not None and self.signals != "frames":
             event_scores = self.events.measure(events, state)
             rate = events.total / (events.counts.size * max(events.duration_us, 1) * 1e-6) if events.total else 0.0
             scores = None if self.signals == "events" else scores
         scores = combine(scores, event_scores)
-        return Glance(scores, descriptors, light, self.grid, self.pixels_per_cell, previous, rate)
+        return Glance(scores, descriptors, light, self.grid, self.pixels_per_cell, mean_level, previous, rate)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from custom_ops.frame_look import load_frame_looker
 from edge_vlm.anc import SceneFeatures, scene_features
 from edge_vlm.runtime.bundle import VisionInfo
 from edge_vlm.sttf import Gate, GateDecision, SttfConfig, TokenState
@@ -99,7 +100,7 @@ class _Rollout:
     def __init__(self, encoder: Encoder, config: SttfConfig, grid: tuple[int, int], size: int) -> None:
         self.encoder, self.gate = encoder, Gate(config)
         self.state = TokenState.of(grid)
-        self.watch = SceneWatch.of(config, grid, size)
+        self.watch = SceneWatch.of(config, grid, size, load_frame_looker())
 
     def look(self, frame: EncodedFrame):
         glance = self.watch.look(frame.resized, None, self.state)

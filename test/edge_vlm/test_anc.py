@@ -237,6 +237,7 @@ def test_features_are_finite_whatever_the_scores_are(active):
         light=Light(),
         grid=(14, 14),
         pixels_per_cell=4.0,
+        mean_level=0.0,
     )
     features = scene_features(glance, decision(active), TokenState.of((14, 14)), 1.0)
     assert np.isfinite(features.vector()).all()

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Change signals: what they see, and what they must not see."""
 
+import shutil
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from pipeline_fakes import GRID, SIZE, background, relit, with_noise, with_square
 
+from custom_ops import library
+from custom_ops.errors import OperatorError
+from custom_ops.frame_look import load_frame_looker
 from edge_vlm.errors import InputError
 from edge_vlm.observation import EventWindow
 from edge_vlm.sttf import SttfConfig, TokenState
@@ -25,9 +30,11 @@ def small(image):
 class Watcher:
     """Looks at frames, refreshing everything at the first one and what the test asks for afterwards."""
 
+    looker = None
+
     def __init__(self, config=CONFIG):
         self.state = TokenState.of(GRID)
-        self.watch = SceneWatch.of(config, GRID, SIZE)
+        self.watch = SceneWatch.of(config, GRID, SIZE, self.looker)
 
     def look(self, image, events=None):
         return self.watch.look(small(image), events, self.state)
@@ -41,6 +48,20 @@ class Watcher:
         for index in range(frames):
             glance = self.look(with_noise(image, sigma, 1001 + index))
         return glance
+
+
+@pytest.fixture(autouse=True, params=["numpy", "library"])
+def looker(request, monkeypatch):
+    """Every test holds whoever looks."""
+    if request.param == "library":
+        monkeypatch.setattr(Watcher, "looker", library_looker())
+
+
+def library_looker():
+    if not shutil.which("g++"):
+        pytest.skip("no compiler")
+    library.ensure_library()
+    return load_frame_looker()
 
 
 def changed(scores):
@@ -279,3 +300,56 @@ def test_small_changes_of_light_are_no_steady_light(gain, offset):
     moved = np.where(np.arange(348) < 40, 60.0, 0.0).astype(np.float32)
     assert is_steady(noise + moved, levels, 1.0), "content moves, the light does not"
     assert not is_steady((gain - 1) * (levels - 128) + offset + noise, levels, 1.0)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (256, 256), (301, 517), (56, 56), (1080, 1921)])
+def test_the_library_sees_the_cells_that_the_area_holds(size):
+    height, width = size
+    image = with_noise(cv2.resize(background(), (width, height)), 10.0, 5)
+    state = TokenState.of(GRID)
+    seen = SceneWatch.of(CONFIG, GRID, SIZE, library_looker()).look(image, None, state)
+    down, across = (area_weights(pixels, 56) for pixels in size)
+    cells = np.einsum("yi,xj,ijc->yxc", down, across, image.astype(np.float64), optimize=True)
+    expected = cells.reshape(14, 4, 14, 4, 3).transpose(0, 2, 1, 3, 4).reshape(196, 16, 3)
+    np.testing.assert_allclose(seen.descriptors, expected, atol=0.7)  # weights in 256ths
+    assert seen.mean_level == pytest.approx(expected.mean(), abs=0.02)
+
+
+def area_weights(pixels, cells):
+    """How much of each cell each pixel covers, ``(cells, pixels)``."""
+    edges, first = np.linspace(0, pixels, cells + 1), np.arange(pixels)
+    low, high = np.maximum(edges[:-1, None], first), np.minimum(edges[1:, None], first + 1)
+    return np.maximum(high - low, 0) * cells / pixels
+
+
+def test_the_library_scores_a_stream_as_numpy_does():
+    """With what moves, a lamp that is switched and a part of the picture refreshed under another light."""
+    watchers = [Watcher(), Watcher()]
+    watchers[0].watch, watchers[1].watch = (
+        SceneWatch.of(CONFIG, GRID, SIZE, looker) for looker in (None, library_looker())
+    )
+    image = background()
+    for index in range(24):
+        if index == 8:
+            image = np.clip(image * 0.9 + 8, 0, 255).astype(np.uint8)
+        frame = with_noise(image, 2.0, index).copy()
+        frame[60:100, 8 * index : 8 * index + 40] = (200, 30, 30)
+        by_numpy, by_library = (watcher.look(frame) for watcher in watchers)
+        np.testing.assert_allclose(by_library.descriptors, by_numpy.descriptors, atol=1.0)
+        if index:
+            np.testing.assert_allclose(by_library.scores, by_numpy.scores, rtol=0.05, atol=0.3)
+            np.testing.assert_allclose(by_library.light.gain, by_numpy.light.gain, atol=0.01)
+        for watcher, glance in zip(watchers, (by_numpy, by_library), strict=True):
+            watcher.refresh(glance, None if index == 0 else np.arange(196) % 24 == index)
+
+
+def test_an_image_smaller_than_its_cells_is_seen_by_numpy():
+    image = np.full((40, 30, 3), 90, np.uint8)
+    state = TokenState.of(GRID)
+    assert np.isinf(SceneWatch.of(CONFIG, GRID, SIZE, library_looker()).look(image, None, state).scores).all()
+
+
+def test_a_state_of_another_shape_is_refused():
+    state = replace(TokenState.of(GRID), reference=np.zeros((195, 16, 3), np.float32))
+    with pytest.raises(OperatorError, match="an array is"):
+        SceneWatch.of(CONFIG, GRID, SIZE, library_looker()).look(background(), None, state)

@@ -52,7 +52,7 @@ def a_scene(seed, grid=(14, 14), shift_px=0, previous=True):
     scores = rng.gamma(1, 9, tokens).astype(np.float32)
     scores[0] = np.inf
     seen = describe(before, grid) if previous else None
-    glance = Glance(scores, describe(now, grid), Light(), grid, 4.0, seen)
+    glance = Glance(scores, describe(now, grid), Light(), grid, 4.0, 128.0, seen)
     changed = scores > 6
     return glance, GateDecision(changed | state.was_active, changed, ~changed, False, False, "test"), state
 

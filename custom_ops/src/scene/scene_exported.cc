@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is visible outside of the router's figures and network; everything it is given is checked here.
+// What is visible outside: a frame's changes, the router's figures and its network. All that is given is checked here.
+#include "describe.h"
+#include "frame_look.h"
 #include "router_network.h"
 #include "scene_pass.h"
 
@@ -20,9 +22,25 @@ bool in_order(const ScenePass& pass) {
          pass.shallow && pass.context_debt;
 }
 
+bool in_order(const FrameLook& frame) {
+  const bool sizes = frame.struct_bytes == sizeof(FrameLook) && within(frame.rows, kLargestSide) &&
+                     within(frame.cols, kLargestSide) && within(frame.height, kLargestDim) &&
+                     within(frame.width, kLargestDim) && within(frame.sample_step, kLargestDim) &&
+                     can_describe(frame.height, frame.width, frame.rows, frame.cols);
+  return sizes && frame.image && frame.reference && frame.gain && frame.offset && frame.descriptors && frame.sample &&
+         frame.change && frame.step;
+}
+
 }  // namespace
 
 }  // namespace edge_vlm
+
+// Returns 0, or -1 for a frame that cannot be: nothing has been touched then.
+extern "C" __attribute__((visibility("default"))) int edge_vlm_look(edge_vlm::FrameLook* frame) {
+  if (frame == nullptr || !edge_vlm::in_order(*frame)) return -1;
+  edge_vlm::look(*frame);
+  return 0;
+}
 
 // Fills what is to be found. Returns 0, or -1 for a pass that cannot be: nothing has been touched
 // then.
