@@ -7,8 +7,7 @@ branches. Nothing here depends on wall-clock time but the durations that are rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,8 +47,7 @@ class CaptionDecoder(Protocol):
     def generate(self, image_features: np.ndarray, question: str | None, max_new_tokens: int | None): ...
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What to do with this frame: the gate's and the router's word, and which tokens follow from it."""
 
     decision: GateDecision

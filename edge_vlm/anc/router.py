@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -173,8 +173,7 @@ def _rounded(array: np.ndarray) -> list:
     return [float(f"{value:.7g}") for value in array]
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """The branch of one frame and why."""
 
     branch: str

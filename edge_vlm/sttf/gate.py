@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class HysteresisThreshold:
     off: float
 
     def changed(self, scores: np.ndarray, was_active: np.ndarray) -> np.ndarray:
-        return (scores >= self.on) | (was_active & (scores >= self.off))
+        return scores >= np.where(was_active, np.float32(self.off), np.float32(self.on))
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,14 @@ class Patience:
         """Whether the next frame, as far away as the last one, comes soon enough. ``waiting``: ``due_frames > 0``."""
         if state.stamp_ns is None or self.max_wait_s <= 0:
             return False
-        interval_s, frames = (stamp_ns - state.stamp_ns) * 1e-9, int(np.maximum.reduce(state.due_frames)) + 1
-        if max(frames, _FRAMES_WORTH_WAITING) * interval_s > self.max_wait_s:
+        interval_s = (stamp_ns - state.stamp_ns) * 1e-9
+        if _FRAMES_WORTH_WAITING * interval_s > self.max_wait_s:
+            return False
+        if (int(np.maximum.reduce(state.due_frames)) + 1) * interval_s > self.max_wait_s:
             return False
         if np.count_nonzero(changed | waiting) >= self.crowd_fraction * changed.size:
             return False
-        fresh = np.count_nonzero(changed & ~(state.was_active | waiting))
+        fresh = np.count_nonzero(changed > (state.was_active | waiting))  # and not
         return bool(fresh < self.fresh_fraction * changed.size)
 
 
@@ -111,18 +114,17 @@ class ContextDebt:
     def overdue(self, context_debt: np.ndarray) -> np.ndarray:
         return context_debt >= self.maximum
 
-    def worst(self, context_debt: np.ndarray, count: int, among: np.ndarray) -> np.ndarray:
-        """Of those ``among`` which ask for it, the ``count`` with the largest debt. All masks bool ``(tokens,)``."""
-        overdue = self.overdue(context_debt) & among
+    def worst(self, context_debt: np.ndarray, count: int, wanted: np.ndarray) -> np.ndarray:
+        """Of those that are not ``wanted`` anyway, the ``count`` with the largest debt. Masks bool ``(tokens,)``."""
+        overdue = self.overdue(context_debt) > wanted  # and not
         if np.count_nonzero(overdue) <= count:
             return overdue
         chosen = np.zeros(context_debt.shape, bool)
-        chosen[np.argsort(np.where(among, -context_debt, 0.0), kind="stable")[:count]] = True
+        chosen[np.argsort(np.where(wanted, 0.0, -context_debt), kind="stable")[:count]] = True
         return chosen & overdue
 
 
-@dataclass(frozen=True)
-class GateDecision:
+class GateDecision(NamedTuple):
     """``active``: compute these tokens; ``changed``: those that changed; ``due``: wanted, but over the budget.
 
     ``keyframe``: compute everything. ``deep_only``: the tokens were chosen for refresh at full depth, a shallow
@@ -178,16 +180,21 @@ class Gate:
         waiting = state.due_frames > 0
         if not count:
             return self._quiet(changed, waiting, state, stamp_ns)
-        wanted = self.dilation.spread(changed.reshape(state.grid)).reshape(-1) | waiting
+        wanted = self._spread(changed, state) | waiting
         reason = f"{count} patches changed"
         if self.patience.waits(changed, waiting, state, stamp_ns):
             nothing = np.zeros(state.tokens, bool)
             return GateDecision(nothing, changed, wanted, False, False, f"{reason}, waiting for more")
         if self._some_expired(state, stamp_ns):
             wanted |= self._expired(state, stamp_ns, encoding_anyway=True)
-        wanted |= self.context.worst(state.context_debt, math.ceil(config.context_share * count), ~wanted)
+        wanted |= self.context.worst(state.context_debt, math.ceil(config.context_share * count), wanted)
         active = self.budget.take(wanted, scores, state.due_frames)
         return GateDecision(active, changed, wanted ^ active, False, False, reason)
+
+    def _spread(self, changed: np.ndarray, state: TokenState) -> np.ndarray:
+        if not self.dilation.neighbours:
+            return changed
+        return self.dilation.spread(changed.reshape(state.grid)).reshape(-1)
 
     def _quiet(self, changed: np.ndarray, waiting: np.ndarray, state: TokenState, stamp_ns: int) -> GateDecision:
         """Nothing changed: time to put right what was left approximate."""

@@ -68,7 +68,7 @@ def test_the_pass_says_what_numpy_says(measurer, grid):
 def test_nothing_wanted_nothing_remembered_no_frame_before(measurer):
     glance, decision, state = a_scene(1, previous=False)
     nothing = np.zeros(196, bool)
-    decision, state.full_features = replace(decision, active=nothing, changed=nothing), None
+    decision, state.full_features = decision._replace(active=nothing, changed=nothing), None
     expected = scene_features(glance, decision, state, 1.0)
     found = scene_features(glance, decision, state, 1.0, measurer)
     np.testing.assert_allclose(found.vector(), expected.vector(), rtol=2e-3, atol=2e-3)
