@@ -28,6 +28,7 @@ FORMAT = "edge_vlm.bundle"
 VERSION = 1
 BUNDLE_JSON, REPORT_FILE, TOKENIZER_FILE = "bundle.json", "report.json", "tokenizer.json"
 VISION_FILE, TEXT_FILE = "vision.tflite", "text.tflite"
+VOCABULARY_FILE = "vocabulary.bin"  # where the tokenizer spells in bytes
 BUNDLE_FILES = (VISION_FILE, TEXT_FILE, TOKENIZER_FILE, REPORT_FILE, BUNDLE_JSON)
 MAX_JSON_BYTES = 16 << 20
 HASHING_THREADS = 2

@@ -21,6 +21,7 @@ from edge_vlm.runtime.bundle import (
     TOKENIZER_FILE,
     VERSION,
     VISION_FILE,
+    VOCABULARY_FILE,
     Bundle,
 )
 from offline_compress.export.checkpoint import read_file
@@ -31,6 +32,7 @@ from offline_compress.export.model_shape import TextShape, VisionShape, read_tex
 from offline_compress.export.prompt import Prompt, SpecialTokens, read_special_tokens
 from offline_compress.export.text_graph import add_text_signatures
 from offline_compress.export.vision_graph import add_vision_signatures
+from offline_compress.export.vocabulary import spell_out
 from offline_compress.export.weights import ModelWeights
 
 VARIANTS = ("original", "ternary", "binary", "int8", "int4", "int3", "int2", "mixed")
@@ -73,6 +75,9 @@ def export_bundle(
     check_replaceable(Path(out_dir))
     with whole_folder(Path(out_dir)) as folder:
         write_bytes(folder / TOKENIZER_FILE, tokenizer)
+        vocabulary = spell_out(tokenizer, prompt)
+        if vocabulary is not None:
+            write_bytes(folder / VOCABULARY_FILE, vocabulary.to_bytes())
         write_graphs(folder, weights, vision, text, options)
         write_json(folder / REPORT_FILE, options.report)
         description = describe(folder, weights, vision, text, options, prompt, tokens)
@@ -123,7 +128,7 @@ def describe(
     tokens: SpecialTokens,
 ) -> dict:
     """The JSON object of bundle.json; `edge_vlm.runtime.bundle` reads it."""
-    names = [name for name in BUNDLE_FILES if name != BUNDLE_JSON]
+    names = [name for name in (*BUNDLE_FILES, VOCABULARY_FILE) if name != BUNDLE_JSON and (folder / name).exists()]
     return {
         "format": FORMAT,
         "version": VERSION,
