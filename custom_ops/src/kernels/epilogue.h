@@ -15,12 +15,24 @@ EDGE_VLM_INLINE f32w activate(f32w y) {
   return y;
 }
 
-// kWide outputs from n on, of which `count` exist: products * (row scale * scale) + bias, activation, + residual.
+// What kWide outputs from n on, of which `count` exist, have in common in all rows.
+struct OutputTerms {
+  f32w scale, bias;
+};
+
+EDGE_VLM_INLINE OutputTerms output_terms(const LinearArgs& args, int n, int count) {
+  const f32w none = {};
+  return {wide_load_first(args.scale + n, count, 0.0f),
+          args.bias == nullptr ? none : wide_load_first(args.bias + n, count, 0.0f)};
+}
+
+// Those outputs of a row: products * (row scale * scale) + bias, activation, + residual.
 template <Activation ACTIVATION>
-EDGE_VLM_INLINE void finish_lanes(const LinearArgs& args, f32w products, float row_scale, size_t row, int n, int count) {
+EDGE_VLM_INLINE void finish_lanes(const LinearArgs& args, const OutputTerms& terms, f32w products, float row_scale, size_t row,
+                                  int n, int count) {
   const size_t at = row * args.out_features + n;
-  f32w y = products * (row_scale * wide_load_first(args.scale + n, count, 0.0f));
-  if (args.bias != nullptr) y += wide_load_first(args.bias + n, count, 0.0f);
+  f32w y = products * (row_scale * terms.scale);
+  if (args.bias != nullptr) y += terms.bias;
   y = activate<ACTIVATION>(y);
   if (args.residual != nullptr) y += wide_load_first(args.residual + at, count, 0.0f);
   wide_store_first(args.y + at, y, count);
@@ -37,23 +49,35 @@ EDGE_VLM_INLINE f32w as_floats(const int32_t* products, int32_t excess) {
   return __builtin_convertvector(load_integers(products) - excess, f32w);
 }
 
+// Rows whose products lie `stride` numbers apart; of integers each is too large by `offset` times the sum of its row's codes.
+template <typename Product>
+struct ProductRows {
+  const Product* first;
+  size_t stride;
+  int row, rows, offset;
+
+  int32_t excess(const QuantizedRows& x, int r) const { return offset == 0 ? 0 : offset * x.sum[row + r]; }
+};
+
 template <Activation ACTIVATION, typename Product>
-static void finish_activated(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n,
-                             int width) {
+static void finish_activated(const LinearArgs& args, const QuantizedRows& x, const ProductRows<Product>& products, int n, int width) {
   const int count = args.out_features - n < width ? args.out_features - n : width;
-  for (int lane = 0; lane < count; lane += kWide)
-    finish_lanes<ACTIVATION>(args, as_floats(products + lane, excess), row_scale, row, n + lane, count - lane);
+  for (int lane = 0; lane < count; lane += kWide) {
+    const OutputTerms terms = output_terms(args, n + lane, count - lane);
+    for (int r = 0; r < products.rows; r++) {
+      const f32w sums = as_floats(products.first + r * products.stride + lane, products.excess(x, r));
+      finish_lanes<ACTIVATION>(args, terms, sums, x.scale[products.row + r], products.row + r, n + lane, count - lane);
+    }
+  }
 }
 
-// `width` outputs of a row from n on (those that exist): exact integers of which each is too large by `excess`, or floats
-// where groups have been scaled.
+// `width` outputs from n on (those that exist) of some rows: from exact integers, or floats where groups have been scaled.
 template <typename Product>
-static void finish(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n, int width) {
+static void finish(const LinearArgs& args, const QuantizedRows& x, const ProductRows<Product>& products, int n, int width) {
   switch (args.activation) {
-    case Activation::kGeluTanh:
-      return finish_activated<Activation::kGeluTanh>(args, products, excess, row_scale, row, n, width);
-    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, products, excess, row_scale, row, n, width);
-    default: return finish_activated<Activation::kNone>(args, products, excess, row_scale, row, n, width);
+    case Activation::kGeluTanh: return finish_activated<Activation::kGeluTanh>(args, x, products, n, width);
+    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, x, products, n, width);
+    default: return finish_activated<Activation::kNone>(args, x, products, n, width);
   }
 }
 
