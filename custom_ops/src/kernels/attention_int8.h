@@ -87,14 +87,13 @@ static float weigh(const float* scores, int keys, const float* value_scales, flo
     peaks = next > peaks ? next : peaks;
   }
   const float peak = wide_max(peaks);
-  const f32w magic = wide_splat(kRoundingMagic);
   f32w total = {};
   Integers high_sum = {}, low_sum = {};
   for (int key = 0; key < keys; key += kWide) {
     const f32w weight = power_of_two(wide_load(scores + key) - peak);
     total += weight;
     const f32w scaled = weight * wide_load(value_scales + key) * factor;  // 0 where hidden, whatever the scale
-    const Integers code = (Integers)(scaled + magic) - (Integers)magic;
+    const Integers code = wide_round(scaled);
     const Integers upper = code >> kPlaneBits, lower = code & ((1 << kPlaneBits) - 1);
     high_sum += upper;
     low_sum += lower;
@@ -114,6 +113,10 @@ static void value_products(const uint8_t* values, size_t block_stride, int tiles
   if (tiles == kBlockTile)
     return multiply_tiles(codes, stride, rows, values, values + kTileBytes, block_stride, keys, total);
 #endif
+#ifdef EDGE_VLM_SUMS_IN_REGISTERS
+  const WeightPieces blocks{values, keys / kValueKeys, kValueKeys / 4, block_stride};
+  accumulate_pieces(blocks, tiles, codes, stride, sums, rows, total);
+#else
   static const int32_t kNoSums[kRowTile] = {};  // those of all keys go in once: accumulate() subtracts a multiple
   std::memset(total, 0, sizeof(Products) * rows);
   for (int row = 0; row < rows; row += kRowTile) {
@@ -127,6 +130,7 @@ static void value_products(const uint8_t* values, size_t block_stride, int tiles
         for (int lane = 0; lane < kTileWidth; lane++) total[row + r][lane] += acc[r][lane];
     }
   }
+#endif
 }
 
 // What remains per query when its weights are codes.

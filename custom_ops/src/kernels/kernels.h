@@ -88,7 +88,7 @@ struct StoreArgs {
 };
 
 // Attention against a cache. The unit of work is a tile: up to kQueryTile (row, head) pairs of one kv head.
-constexpr int kQueryTile = 32;
+constexpr int kQueryTile = 48;  // whole times what any instruction set multiplies together
 
 struct AttendArgs {
   const AttentionCache* cache;

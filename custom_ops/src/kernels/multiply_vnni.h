@@ -68,43 +68,52 @@ static void multiply(const uint8_t* strip, int quads, const int8_t* panel, int r
   multiply_any(std::make_integer_sequence<int, kRowTile>(), strip, quads, panel, rows, acc);
 }
 
-// Int8 weights as they are packed, times a few rows that lie one after the other: what attention takes.
+// Int8 weights as they are packed, in pieces of `blocks` blocks that lie `bytes` apart: what attention takes.
+struct WeightPieces {
+  const uint8_t* first;
+  int count, blocks;
+  size_t bytes;
+};
+
+// Times a few rows whose codes lie one after the other. The weights are taken as unsigned, 128 more than they are.
 template <int ROWS, int TILES>
-static void accumulate_rows(const uint8_t* weights, int blocks, const int8_t* codes, size_t stride, const int32_t* sums,
-                            TileSums* acc) {
+static void accumulate_rows(const WeightPieces& pieces, const int8_t* codes, size_t stride, const int32_t* sums, TileSums* acc) {
   constexpr int kRegisters = TILES * kBlockRegisters;
-  const size_t tile_bytes = static_cast<size_t>(blocks) * kBlockBytes;
+  const size_t tile_bytes = static_cast<size_t>(pieces.blocks) * kBlockBytes;
   Register total[ROWS][kRegisters];
 #pragma GCC unroll 12
-  for (int row = 0; row < ROWS; row++)
+  for (int row = 0; row < ROWS; row++) {
+    const int32_t excess = -128 * sums[row];
 #pragma GCC unroll 2
-    for (int i = 0; i < kRegisters; i++) total[row][i] = no_sum();
-  for (int block = 0; block < blocks; block++, weights += kBlockBytes, codes += 4) {
-    Register w[kRegisters];
+    for (int i = 0; i < kRegisters; i++) total[row][i] = broadcast4(reinterpret_cast<const int8_t*>(&excess));
+  }
+  for (int piece = 0; piece < pieces.count; piece++) {
+    const uint8_t* weights = pieces.first + piece * pieces.bytes;
+    for (int block = 0; block < pieces.blocks; block++, weights += kBlockBytes, codes += 4) {
+      Register w[kRegisters];
 #pragma GCC unroll 2
-    for (int i = 0; i < kRegisters; i++)
-      w[i] = unsigned_int8(load_register(weights + i / kBlockRegisters * tile_bytes + i % kBlockRegisters * sizeof(Register)));
+      for (int i = 0; i < kRegisters; i++)
+        w[i] = unsigned_int8(load_register(weights + i / kBlockRegisters * tile_bytes + i % kBlockRegisters * sizeof(Register)));
 #pragma GCC unroll 12
-    for (int row = 0; row < ROWS; row++) {
-      const Register activations = broadcast4(codes + row * stride);
+      for (int row = 0; row < ROWS; row++) {
+        const Register activations = broadcast4(codes + row * stride);
 #pragma GCC unroll 2
-      for (int i = 0; i < kRegisters; i++) dot4(total[row][i], w[i], activations);
+        for (int i = 0; i < kRegisters; i++) dot4(total[row][i], w[i], activations);
+      }
     }
   }
 #pragma GCC unroll 12
-  for (int row = 0; row < ROWS; row++) {
+  for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 2
     for (int i = 0; i < kRegisters; i++) store_register(acc[row] + sizeof(Register) / 4 * i, total[row][i]);
-    for (int lane = 0; lane < TILES * kBlockRows; lane++) acc[row][lane] -= 128 * sums[row];
-  }
 }
 
 template <int TILES>
-static void accumulate_tiles(const uint8_t* weights, int blocks, const int8_t* codes, size_t stride, const int32_t* sums,
-                             int rows, TileSums* acc) {
+static void accumulate_tiles(const WeightPieces& pieces, const int8_t* codes, size_t stride, const int32_t* sums, int rows,
+                             TileSums* acc) {
   int done = 0;
   const auto step = [&](auto run, int count) {
-    run(weights, blocks, codes + done * stride, stride, sums + done, acc + done);
+    run(pieces, codes + done * stride, stride, sums + done, acc + done);
     done += count;
   };
   while (rows - done >= kRowTile) step(accumulate_rows<kRowTile, TILES>, kRowTile);
@@ -112,11 +121,17 @@ static void accumulate_tiles(const uint8_t* weights, int blocks, const int8_t* c
   while (rows - done >= 1) step(accumulate_rows<1, TILES>, 1);
 }
 
+// 1 <= tiles <= kBlockTile.
+static inline void accumulate_pieces(const WeightPieces& pieces, int tiles, const int8_t* codes, size_t stride,
+                                     const int32_t* sums, int rows, TileSums* acc) {
+  if (tiles == kBlockTile) return accumulate_tiles<kBlockTile>(pieces, codes, stride, sums, rows, acc);
+  accumulate_tiles<1>(pieces, codes, stride, sums, rows, acc);
+}
+
 // See accumulate_scalar.h; 1 <= rows <= kRowTile, 1 <= tiles <= kBlockTile.
 static inline void accumulate(WeightFormat /*format*/, const uint8_t* weights, int tiles, int blocks, const int8_t* codes,
                               size_t stride, const int32_t* sums, int rows, TileSums* acc) {
-  if (tiles == kBlockTile) return accumulate_tiles<kBlockTile>(weights, blocks, codes, stride, sums, rows, acc);
-  accumulate_tiles<1>(weights, blocks, codes, stride, sums, rows, acc);
+  accumulate_pieces({weights, 1, blocks, 0}, tiles, codes, stride, sums, rows, acc);
 }
 
 }  // namespace EDGE_VLM_ISA
