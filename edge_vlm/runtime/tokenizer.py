@@ -25,9 +25,9 @@ class CaptionTokenizer:
         try:
             self.prompt()
         except InputError as error:
-            raise BundleError(
-                f"{bundle.path}: the bundle's own prompt does not fit: {error.what}", EXPORT_AGAIN
-            ) from error
+            source = bundle.file(TOKENIZER_FILE if self.vocabulary is None else VOCABULARY_FILE)
+            problem = f"{source}: the bundle's own prompt does not fit: {error.what}"
+            raise BundleError(problem, EXPORT_AGAIN) from error
 
     def read_vocabulary(self) -> Vocabulary | None:
         if VOCABULARY_FILE not in self.info.files:  # not a byte-level tokenizer, or of an older export
