@@ -54,17 +54,18 @@ class Remembered(NamedTuple):
 class Seen(NamedTuple):
     """descriptors float32 ``(tokens, 16, 3)``; sample ``(3, samples)``; their mean grey level.
 
-    as_expected, as_before: the light is the one of ``expected``, or the one of ``sampled``. change, step: where it is
-    either, RMS difference of each patch against ``reference`` and ``previous`` ``(tokens,)``, in grey levels.
+    change, step: RMS difference of each patch against ``reference`` and ``previous`` ``(tokens,)``, in grey levels, in
+    so far as the light is the one of ``expected`` (as_expected) or of ``sampled`` (as_before). None where nothing was
+    compared.
     """
 
     descriptors: np.ndarray
     sample: np.ndarray
-    change: np.ndarray
-    step: np.ndarray
     mean_level: float
-    as_expected: bool
-    as_before: bool
+    change: np.ndarray | None = None
+    step: np.ndarray | None = None
+    as_expected: bool = False
+    as_before: bool = False
 
 
 class FrameLooker:
@@ -118,7 +119,7 @@ class FrameLooker:
         if self._look(ctypes.addressof(_Byte.from_buffer(frame))):
             raise OperatorError(f"an image of {image.shape} on {grid[0]} x {grid[1]} patches: refused", REPORT)
         mean_level, as_expected, as_before = _FOUND.unpack_from(frame, _FOUND_AT)
-        return Seen(descriptors, sample, change, step, mean_level, bool(as_expected), bool(as_before))
+        return Seen(descriptors, sample, mean_level, change, step, bool(as_expected), bool(as_before))
 
 
 def load_frame_looker() -> FrameLooker | None:

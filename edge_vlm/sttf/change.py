@@ -8,6 +8,7 @@ Scores are in noise units, see ``SttfConfig``.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -146,26 +147,10 @@ class FrameChange:
 
     def look(self, image: np.ndarray, state: TokenState) -> FrameLook:
         """``image``: uint8 RGB of any size; ``state`` holds the references. Call once per frame."""
-        if self.looker is None or not self.looker.can_look(image, state.grid):
-            return self._look(describe(image, state.grid), state)
-        known = Remembered(
-            state.reference, state.light_gain, state.light_offset,
-            (self.previous_light.gain, self.previous_light.offset),
-            self.previous, self.lights.expected, self.lights.previous,
-            self.noise.levels, self.config.light_gain_max, self.config.light_offset_max,
-        )  # fmt: skip
-        return self._look(None, state, self.looker.look(image, state.grid, known))
-
-    def _look(self, descriptors: np.ndarray | None, state: TokenState, seen: Seen | None = None) -> FrameLook:
-        """``seen``: by the library, which has compared where the light is steady; NumPy does all the rest."""
-        if seen is None:
-            mean_level = float(descriptors.mean())
-            sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::SAMPLE_STEP].T)
-            light = self.lights.update(sample, self.noise.levels)
-        else:
-            descriptors, mean_level = seen.descriptors, seen.mean_level
-            light = self.lights.update(seen.sample, self.noise.levels, self._steady_as(seen))
-        compared = seen is not None and light is self.previous_light
+        seen = self._see(image, state)
+        descriptors, mean_level = seen.descriptors, seen.mean_level
+        light = self.lights.update(seen.sample, self.noise.levels, self._steady_as(seen))
+        compared = seen.change is not None and light is self.previous_light
         if self.previous is not None and self.noise.wants_sample():
             self.noise.update(seen.step if compared else self._step(descriptors, light))
         self.previous, self.previous_light = descriptors, light
@@ -174,7 +159,23 @@ class FrameChange:
         change = seen.change if compared else self._change(descriptors, light, state)
         return FrameLook(change / np.float32(self.noise.levels), descriptors, light, mean_level)
 
-    def _steady_as(self, seen: Seen):
+    def _see(self, image: np.ndarray, state: TokenState) -> Seen:
+        """The library also compares, which is right where the light turns out to be steady; NumPy does not yet."""
+        if self.looker is None or not self.looker.can_look(image, state.grid):
+            descriptors = describe(image, state.grid)
+            sample = np.ascontiguousarray(descriptors.reshape(-1, 3)[::SAMPLE_STEP].T)
+            return Seen(descriptors, sample, float(descriptors.mean()))
+        known = Remembered(
+            state.reference, state.light_gain, state.light_offset,
+            (self.previous_light.gain, self.previous_light.offset),
+            self.previous, self.lights.expected, self.lights.previous,
+            self.noise.levels, self.config.light_gain_max, self.config.light_offset_max,
+        )  # fmt: skip
+        return self.looker.look(image, state.grid, known)
+
+    def _steady_as(self, seen: Seen) -> Callable[[np.ndarray | None], bool] | None:
+        if seen.change is None:
+            return None
         return lambda then: seen.as_expected if then is self.lights.expected else seen.as_before
 
     def _step(self, descriptors: np.ndarray, light: Light) -> np.ndarray:

@@ -46,7 +46,7 @@ class TrainingFree:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor has matrix products of bfloat16 (AMX, AVX-512 BF16, SVE): twice as fast as float32 or more."""
+    """Whether the processor has matrix products of bfloat16 (AMX, AVX-512, SVE): twice as fast as float32, or more."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
