@@ -49,35 +49,54 @@ EDGE_VLM_INLINE f32w as_floats(const int32_t* products, int32_t excess) {
   return __builtin_convertvector(load_integers(products) - excess, f32w);
 }
 
-// Rows whose products lie `stride` numbers apart; of integers each is too large by `offset` times the sum of its row's codes.
-template <typename Product>
-struct ProductRows {
-  const Product* first;
-  size_t stride;
-  int row, rows, offset;
-
-  int32_t excess(const QuantizedRows& x, int r) const { return offset == 0 ? 0 : offset * x.sum[row + r]; }
-};
-
 template <Activation ACTIVATION, typename Product>
-static void finish_activated(const LinearArgs& args, const QuantizedRows& x, const ProductRows<Product>& products, int n, int width) {
+static void finish_activated(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n,
+                             int width) {
   const int count = args.out_features - n < width ? args.out_features - n : width;
   for (int lane = 0; lane < count; lane += kWide) {
     const OutputTerms terms = output_terms(args, n + lane, count - lane);
-    for (int r = 0; r < products.rows; r++) {
-      const f32w sums = as_floats(products.first + r * products.stride + lane, products.excess(x, r));
-      finish_lanes<ACTIVATION>(args, terms, sums, x.scale[products.row + r], products.row + r, n + lane, count - lane);
-    }
+    finish_lanes<ACTIVATION>(args, terms, as_floats(products + lane, excess), row_scale, row, n + lane, count - lane);
   }
 }
 
-// `width` outputs from n on (those that exist) of some rows: from exact integers, or floats where groups have been scaled.
+// `width` outputs of a row from n on (those that exist): exact integers of which each is too large by `excess`, or floats
+// where groups have been scaled.
 template <typename Product>
-static void finish(const LinearArgs& args, const QuantizedRows& x, const ProductRows<Product>& products, int n, int width) {
+static void finish(const LinearArgs& args, const Product* products, int32_t excess, float row_scale, size_t row, int n, int width) {
   switch (args.activation) {
-    case Activation::kGeluTanh: return finish_activated<Activation::kGeluTanh>(args, x, products, n, width);
-    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, x, products, n, width);
-    default: return finish_activated<Activation::kNone>(args, x, products, n, width);
+    case Activation::kGeluTanh:
+      return finish_activated<Activation::kGeluTanh>(args, products, excess, row_scale, row, n, width);
+    case Activation::kSilu: return finish_activated<Activation::kSilu>(args, products, excess, row_scale, row, n, width);
+    default: return finish_activated<Activation::kNone>(args, products, excess, row_scale, row, n, width);
+  }
+}
+
+constexpr int kTileLanes = kBlockTile * kBlockRows, kTileVectors = kTileLanes / kWide;
+
+template <Activation ACTIVATION, typename Product>
+static void finish_tile_activated(const LinearArgs& args, const QuantizedRows& x, const Product (*products)[kTileLanes], int offset,
+                                  int row, int rows, int n) {
+  OutputTerms terms[kTileVectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kTileVectors; v++) terms[v] = output_terms(args, n + v * kWide, kWide);
+  for (int r = 0; r < rows; r++) {
+    const int32_t excess = offset == 0 ? 0 : offset * x.sum[row + r];
+#pragma GCC unroll 8
+    for (int v = 0; v < kTileVectors; v++)
+      finish_lanes<ACTIVATION>(args, terms[v], as_floats(products[r] + v * kWide, excess), x.scale[row + r], row + r,
+                               n + v * kWide, kWide);
+  }
+}
+
+// As finish(), of a whole tile for rows row .. row + rows - 1: what they have in common is loaded once. Integers are too
+// large by `offset` times the sum of a row's codes.
+template <typename Product>
+static void finish_tile(const LinearArgs& args, const QuantizedRows& x, const Product (*products)[kTileLanes], int offset, int row,
+                        int rows, int n) {
+  switch (args.activation) {
+    case Activation::kGeluTanh: return finish_tile_activated<Activation::kGeluTanh>(args, x, products, offset, row, rows, n);
+    case Activation::kSilu: return finish_tile_activated<Activation::kSilu>(args, x, products, offset, row, rows, n);
+    default: return finish_tile_activated<Activation::kNone>(args, x, products, offset, row, rows, n);
   }
 }
 

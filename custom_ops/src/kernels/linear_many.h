@@ -29,6 +29,18 @@ static void prefetch_outputs(const LinearArgs& args, int row, int rows, int bloc
     }
 }
 
+template <typename Product>
+static void finish_panel(const LinearArgs& args, const QuantizedRows& x, int block, int tiles, int row, int rows, int offset,
+                         Product (*products)[kTileLanes]) {
+  const int n = block * kBlockRows;
+  if (n + kTileLanes <= args.out_features && tiles == kBlockTile)
+    return finish_tile<Product>(args, x, products, offset, row, rows, n);
+  for (int r = 0; r < rows; r++) {
+    const int32_t excess = offset == 0 ? 0 : offset * x.sum[row + r];
+    finish(args, products[r], excess, x.scale[row + r], row + r, n, tiles * kBlockRows);
+  }
+}
+
 // Rows row .. row + rows - 1, a panel, times the outputs of `tiles` blocks.
 template <WeightFormat FORMAT>
 static void multiply_panel(const LinearArgs& args, const QuantizedRows& x, int block, int tiles, int row, int rows, int quads,
@@ -38,12 +50,11 @@ static void multiply_panel(const LinearArgs& args, const QuantizedRows& x, int b
   if (may_have_groups(FORMAT) && args.group_scale != nullptr) {
     alignas(64) float products[kGroupRowTile][kTileLanes];
     multiply_groups<FORMAT>(args, x, {block, tiles, row, rows}, strip, panel, products);
-    return finish(args, x, ProductRows<float>{products[0], kTileLanes, row, rows, 0}, block * kBlockRows, tiles * kBlockRows);
+    return finish_panel(args, x, block, tiles, row, rows, 0, products);
   }
   alignas(64) int32_t products[kRowTile][kTileLanes];
   multiply<FORMAT>(strip, quads, panel, rows, products);
-  const ProductRows<int32_t> sums{products[0], kTileLanes, row, rows, panel_offset(FORMAT)};
-  finish(args, x, sums, block * kBlockRows, tiles * kBlockRows);
+  finish_panel(args, x, block, tiles, row, rows, panel_offset(FORMAT), products);
 }
 
 template <WeightFormat FORMAT>

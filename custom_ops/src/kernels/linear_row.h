@@ -39,8 +39,7 @@ static void row_tiles(const LinearArgs& args, const QuantizedRows& x, int row, i
   const int8_t* codes = x.codes + row * x.stride;
   Integers sums[TILES * kVectors];
   row_product<FORMAT, TILES>(weights, tile_bytes, blocks_across(FORMAT, args.in_features), codes, sums);
-  const ProductRows<int32_t> products{reinterpret_cast<const int32_t*>(sums), 0, row, 1, row_offset(FORMAT)};
-  finish(args, x, products, block * kBlockRows, TILES * kBlockRows);
+  finish(args, reinterpret_cast<const int32_t*>(sums), row_offset(FORMAT) * x.sum[row], x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
 }
 
 // GROUP_BLOCKS: blocks of a whole group, so that its loop has no counter; 0: any number.
@@ -67,8 +66,7 @@ static void row_tiles_of_groups(const LinearArgs& args, const QuantizedRows& x, 
       products[v] += scaled_group(args, sums[v], row_offset(FORMAT), sum, at);
     }
   }
-  const ProductRows<float> scaled{reinterpret_cast<const float*>(products), 0, row, 1, 0};
-  finish(args, x, scaled, block * kBlockRows, TILES * kBlockRows);
+  finish(args, reinterpret_cast<const float*>(products), 0, x.scale[row], row, block * kBlockRows, TILES * kBlockRows);
 }
 
 template <WeightFormat FORMAT, int TILES>
@@ -104,10 +102,9 @@ static void row_spelt_out(const LinearArgs& args, const QuantizedRows& x, int ro
       if (grouped) products[v] += scaled_group(args, sums[v], kOffset, x.sum[static_cast<size_t>(row) * x.groups + group], at);
     }
   }
-  const int n = block * kBlockRows;
   if (grouped)
-    return finish(args, x, ProductRows<float>{reinterpret_cast<const float*>(products), 0, row, 1, 0}, n, kBlockRows);
-  finish(args, x, ProductRows<int32_t>{reinterpret_cast<const int32_t*>(total), 0, row, 1, kOffset}, n, kBlockRows);
+    return finish(args, reinterpret_cast<const float*>(products), 0, x.scale[row], row, block * kBlockRows, kBlockRows);
+  finish(args, reinterpret_cast<const int32_t*>(total), kOffset * x.sum[row], x.scale[row], row, block * kBlockRows, kBlockRows);
 }
 
 template <WeightFormat FORMAT, int TILES>

@@ -11,7 +11,6 @@
 namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
-constexpr int kTileLanes = kBlockTile * kBlockRows;
 #ifdef EDGE_VLM_SUMS_IN_REGISTERS
 constexpr int kGroupRowTile = kRowTile / 2;  // rows of a panel: half the registers hold a group's sums, half those of all
 #else

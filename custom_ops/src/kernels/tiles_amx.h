@@ -98,8 +98,8 @@ static void linear_tiles(const LinearArgs& args, const QuantizedRows& x, int fir
       for (int row = group; row < end; row += kTileRows) {
         const int rows = end - row < kTileRows ? end - row : kTileRows;
         multiply_tiles(x.codes + row * x.stride, x.stride, rows, strips, strips + strip_bytes, kTileBytes, args.in_features, acc);
-        const ProductRows<int32_t> products{acc[0], sizeof acc[0] / sizeof acc[0][0], row, rows, 0};
-        finish(args, x, products, block * kBlockRows, tiles * kBlockRows);
+        for (int r = 0; r < rows; r++)
+          finish(args, acc[r], 0, x.scale[row + r], row + r, block * kBlockRows, tiles * kBlockRows);
       }
     }
   }
