@@ -16,10 +16,10 @@ from enum import IntEnum
 
 import numpy as np
 
+from custom_ops.array_address import REPORT
 from custom_ops.errors import OperatorError
 from custom_ops.library import find_function
 
-REPORT = "report this as a bug, with the traceback"
 NOT_SEEN = -1  # a register of an EVT3 stream that no word has set yet
 
 

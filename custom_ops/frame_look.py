@@ -16,19 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from custom_ops.array_address import BYTES, FLOATS, REPORT, address_of, address_of_bytes
 from custom_ops.errors import OperatorError
 from custom_ops.library import find_function
-from custom_ops.scene_pass import FLOATS, REPORT, address_of
 
 CELLS = 4  # a descriptor holds the mean colour of 4 x 4 cells of its patch
 CHANNELS = 3
 SAMPLE_STEP = 9  # every ninth cell tells of the light; coprime with CELLS, so that all cell positions occur
 MOST_PIXELS_OF_CELL = 128
-_BYTES = np.dtype(np.uint8)
 # As ``FrameLook`` in src/scene/frame_look.h: sizes, limits and light, arrays; then what is found.
 _GIVEN, _FOUND = "6i 9f 11P", struct.Struct("f2i")
 _LOOK, _FOUND_AT = struct.Struct(f"{_GIVEN} f2i 0P"), struct.calcsize(_GIVEN)
-_Byte = ctypes.c_char
 
 
 class Remembered(NamedTuple):
@@ -101,7 +99,7 @@ class FrameLooker:
             known.offset_max,
             *known.light[0].tolist(),
             *known.light[1].tolist(),
-            address_of(image, (*image.shape[:2], CHANNELS), _BYTES),
+            address_of(image, (*image.shape[:2], CHANNELS), BYTES),
             address_of(known.reference, cells, FLOATS),
             address_of(known.gain, (tokens, CHANNELS), FLOATS),
             address_of(known.offset, (tokens, CHANNELS), FLOATS),
@@ -116,7 +114,7 @@ class FrameLooker:
             0,
             0,
         )
-        if self._look(ctypes.addressof(_Byte.from_buffer(frame))):
+        if self._look(address_of_bytes(frame)):
             raise OperatorError(f"an image of {image.shape} on {grid[0]} x {grid[1]} patches: refused", REPORT)
         mean_level, as_expected, as_before = _FOUND.unpack_from(frame, _FOUND_AT)
         return Seen(descriptors, sample, mean_level, change, step, bool(as_expected), bool(as_before))

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from custom_ops.array_address import REPORT
 from custom_ops.errors import OperatorError
 from custom_ops.library import find_function
 
-REPORT = "report this as a bug, with the traceback"
 Floats, Widths = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int32)
 
 

@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from custom_ops.array_address import FLOATS, MASKS, REPORT, address_of, address_of_bytes
 from custom_ops.errors import OperatorError
 from custom_ops.library import find_function
 
-REPORT = "report this as a bug, with the traceback"
-FLOATS, MASK = np.dtype(np.float32), np.dtype(bool)
-_Byte = ctypes.c_char
 FIGURES = 14
 # As ``ScenePass`` in src/scene/scene_pass.h: sizes, arrays, numbers; then what is found.
 _GIVEN, _FOUND = "6i 11P 2fi", f"{FIGURES}f 3f"
@@ -80,7 +78,7 @@ class SceneMeasurer:
             0 if previous is None else address_of(previous, cells, FLOATS),
             address_of(reference, cells, FLOATS),
             address_of(scores, row, FLOATS),
-            *[address_of(mask, row, MASK) for mask in masks],
+            *[address_of(mask, row, MASKS) for mask in masks],
             address_of(context_debt, row, FLOATS),
             whole,
             latest,
@@ -89,19 +87,10 @@ class SceneMeasurer:
             frames_since_full,
             *_NOTHING_FOUND,
         )
-        if side * side != now.shape[1] or self._measure_scene(ctypes.addressof(_Byte.from_buffer(scene))):
+        if side * side != now.shape[1] or self._measure_scene(address_of_bytes(scene)):
             raise OperatorError(f"a scene of {grid[0]} x {grid[1]} patches, descriptors {now.shape}: refused", REPORT)
         found = _RESULT.unpack_from(scene, _PASS.size - _RESULT.size)
         return SceneFound(found[:FIGURES], *found[FIGURES:])
-
-
-def address_of(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Of the first number. Raises OperatorError for an array of another shape or type, or in pieces."""
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise OperatorError(f"an array is {array.dtype} {array.shape}, not {dtype} {shape} in one piece", REPORT)
-    if not array.flags.writeable:
-        return array.ctypes.data
-    return ctypes.addressof(_Byte.from_buffer(array))  # half the time of array.ctypes
 
 
 def load_scene_measurer() -> SceneMeasurer | None:
