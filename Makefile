@@ -31,7 +31,7 @@ wheel-arm: $(VENV)/test.stamp ## a wheel for 64-bit Arm with the operator librar
 	@tools/wheel_arm.sh $(RUN) out/wheels
 
 test-sanitizers: $(VENV)/test.stamp ## the kernels and the thread pool under the address, undefined and thread sanitizers
-	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py -k "not arm"
+	EDGE_VLM_SANITIZERS=1 $(RUN) -m pytest -rs test/custom_ops/test_kernels_natively.py test/custom_ops/test_event_counting.py test/custom_ops/test_scene_natively.py -k "not arm"
 
 operators: $(OPERATORS) ## build the operator library
 
