@@ -27,7 +27,6 @@ from offline_compress.quantize.formats import Method, method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule
 
 OPERATOR_BYTES = 1000  # of the graphs' description and of alignment, a matrix, where it need not be exact
-ATTEMPTS = 5
 LONGEST_NAME = "x" * 80  # of a model: it stands in the graphs
 
 
@@ -73,15 +72,13 @@ def plan_under_budget(weights: ModelWeights, losses: Mapping[str, Mapping[str, f
     hulls = [group.hull() for group in groups]
     smallest = plan_of(weights, groups, [hull[0] for hull in hulls])
     beside = planned_bytes(weights, smallest) - sum(hull[0].bytes for hull in hulls)
-    for _ in range(ATTEMPTS):  # what stands beside the matrices depends on their formats, by a few bytes
-        chosen = spend(hulls, budget - beside)
-        if chosen is None:
-            break
+    margin = 0  # what stands beside the matrices depends on their formats, by a few bytes
+    while (chosen := spend(hulls, budget - beside - margin)) is not None:
         plan = plan_of(weights, groups, chosen)
         excess = planned_bytes(weights, plan) - budget
         if excess <= 0:
             return plan
-        beside += excess
+        margin = 2 * margin + excess
     least = planned_bytes(weights, smallest)
     if least <= budget:
         return smallest
