@@ -4,18 +4,17 @@ with the NumPy decoders in test/edge_vlm/test_counted_packets.py."""
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from native_program import ARM_COMPILER, ARM_EMULATOR, what_it_prints
 
 from custom_ops import build, library
 from custom_ops.errors import OperatorError
 from custom_ops.event_counting import Encoding, EventPass, load_event_counter
 
 CHECK = Path(__file__).with_name("event_check.cc")
-ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +75,7 @@ def test_without_a_library_that_counts_there_is_no_counter(tmp_path, monkeypatch
 
 
 def checked(folder, compiler, flags, run=()):
-    """What event_check.cc prints; None where it does not link."""
-    program = folder / "event_check"
-    sources = [str(path) for path in sorted((build.SOURCES / "events").glob("*.cc"))]
-    command = [*compiler, "-std=c++17", *flags, f"-I{build.SOURCES / 'events'}", str(CHECK), *sources, "-o", program]
-    if subprocess.run(command, capture_output=True).returncode:
-        return None
-    result = subprocess.run([*run, program], capture_output=True, text=True)
-    return result.stdout + result.stderr
+    return what_it_prints(folder, CHECK, "events", compiler, flags, run)
 
 
 @pytest.mark.skipif("EDGE_VLM_SANITIZERS" not in os.environ, reason="make test-sanitizers")

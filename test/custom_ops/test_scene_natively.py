@@ -6,26 +6,18 @@ That what they say is what NumPy says is tested in test/edge_vlm (test_change.py
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from test_kernels_natively import ARM_COMPILER, ARM_EMULATOR
+from native_program import ARM_COMPILER, ARM_EMULATOR, what_it_prints
 
 from custom_ops import build
 
-CHECK, SOURCES = Path(__file__).parent / "scene_check.cc", build.SOURCES / "scene"
+CHECK = Path(__file__).with_name("scene_check.cc")
 
 
 def checked(folder, compiler, flags, run=()):
-    """What scene_check.cc prints; None where it does not link."""
-    program = folder / "scene_check"
-    sources = [str(path) for path in sorted(SOURCES.glob("*.cc"))]
-    command = [*compiler, "-std=c++17", *flags, f"-I{SOURCES}", str(CHECK), *sources, "-o", program]
-    if subprocess.run(command, capture_output=True).returncode:
-        return None
-    result = subprocess.run([*run, program], capture_output=True, text=True)
-    return result.stdout + result.stderr
+    return what_it_prints(folder, CHECK, "scene", compiler, flags, run)
 
 
 @pytest.mark.skipif("EDGE_VLM_SANITIZERS" not in os.environ, reason="make test-sanitizers")
