@@ -3,6 +3,7 @@
 // and once with channels in the place of outputs. In between, the softmax in float. Included by each instruction set.
 #pragma once
 #include "attention_pairs.h"
+#include "attention_weights.h"
 #include "kernels.h"
 #include "vector_wide.h"
 #ifdef EDGE_VLM_TILES
@@ -13,8 +14,6 @@ namespace edge_vlm {
 namespace EDGE_VLM_ISA {
 
 constexpr float kLog2E = 1.44269504088896341f;
-constexpr int kPlaneBits = 7;  // a weight 0..16256 is 128 * high + low, both in int8
-constexpr float kLargestWeight = 127 << kPlaneBits;
 constexpr int kTileWidth = kBlockTile * kBlockRows;
 typedef int32_t Products[kTileWidth];
 #ifdef EDGE_VLM_TILES
@@ -22,22 +21,13 @@ constexpr int kAttendRows = kTileRows;  // queries, or planes of their weights, 
 #else
 constexpr int kAttendRows = kRowTile;
 #endif
+#ifdef EDGE_VLM_SUMS_IN_REGISTERS
+constexpr bool kTakesPlaneSums = false;
+#else
+constexpr bool kTakesPlaneSums = true;
+#endif
 static_assert(kRowTile % 2 == 0 && kAttendRows % 2 == 0, "the two planes of a query are accumulated together");
 static_assert(kQueryTile % 2 == 0 && kValueKeys % kTileWidth == 0 && kKeyPadding % kValueKeys == 0, "whole tiles");
-
-// 2^x for x <= 0 within 4e-6 of it; 0 from -126 down, for -infinity too.
-EDGE_VLM_INLINE f32w power_of_two(f32w x) {
-  typedef Bits<f32w>::Unsigned Unsigned;
-  const f32w lowest = wide_splat(-126.0f);
-  x = x > lowest ? x : lowest;
-  const f32w shifted = x + kRoundingMagic;
-  const f32w r = x - (shifted - kRoundingMagic);
-  f32w p = wide_multiply_add(wide_splat(9.58285067e-03f), r, wide_splat(5.59064282e-02f));
-  p = wide_multiply_add(p, r, wide_splat(2.40240987e-01f));
-  p = wide_multiply_add(p, r, wide_splat(6.93124193e-01f));
-  p = wide_multiply_add(p, r, wide_splat(1.0f));
-  return (f32w)((Unsigned)p + ((Unsigned)shifted << 23)) - 1.17549435e-38f;  // 2^-126
-}
 
 // acc[query][key] of `rows` queries, from `query` on, and kTileWidth keys.
 static void key_products(const AttentionCache& cache, int kv_head, int key, const QuantizedRows& queries, int query, int rows,
@@ -77,36 +67,8 @@ static void score_codes(const AttentionCache& cache, int kv_head, const Quantize
     }
 }
 
-// scores -> weights times value scale times factor as integers in two planes; sums: of each plane. Returns the sum of
-// the weights themselves.
-static float weigh(const float* scores, int keys, const float* value_scales, float factor, int8_t* high, int8_t* low,
-                   int32_t* sums) {
-  f32w peaks = wide_load(scores);
-  for (int key = kWide; key < keys; key += kWide) {
-    const f32w next = wide_load(scores + key);
-    peaks = next > peaks ? next : peaks;
-  }
-  const float peak = wide_max(peaks);
-  f32w total = {};
-  Integers high_sum = {}, low_sum = {};
-  for (int key = 0; key < keys; key += kWide) {
-    const f32w weight = power_of_two(wide_load(scores + key) - peak);
-    total += weight;
-    const f32w scaled = weight * wide_load(value_scales + key) * factor;  // 0 where hidden, whatever the scale
-    const Integers code = wide_round(scaled);
-    const Integers upper = code >> kPlaneBits, lower = code & ((1 << kPlaneBits) - 1);
-    high_sum += upper;
-    low_sum += lower;
-    const i8w high_bytes = wide_narrow(upper), low_bytes = wide_narrow(lower);
-    std::memcpy(high + key, &high_bytes, sizeof high_bytes);
-    std::memcpy(low + key, &low_bytes, sizeof low_bytes);
-  }
-  sums[0] = sums[1] = 0;
-  for (int lane = 0; lane < kWide; lane++) sums[0] += high_sum[lane], sums[1] += low_sum[lane];
-  return wide_sum(total);
-}
-
-// total[row][channel of the tile] = sum over `keys` of codes * values; rows are the planes of queries.
+// total[row][channel of the tile] = sum over `keys` of codes * values; rows are the planes of queries. sums of their codes
+// count where kTakesPlaneSums.
 static void value_products(const uint8_t* values, size_t block_stride, int tiles, const int8_t* codes, size_t stride,
                            const int32_t* sums, int rows, int keys, Products* total) {
 #ifdef EDGE_VLM_TILES
@@ -115,7 +77,7 @@ static void value_products(const uint8_t* values, size_t block_stride, int tiles
 #endif
 #ifdef EDGE_VLM_SUMS_IN_REGISTERS
   const WeightPieces blocks{values, keys / kValueKeys, kValueKeys / 4, block_stride};
-  accumulate_pieces(blocks, tiles, codes, stride, sums, rows, total);
+  accumulate_pieces<Unsigned::kCodes>(blocks, tiles, codes, stride, nullptr, rows, total);
 #else
   static const int32_t kNoSums[kRowTile] = {};  // those of all keys go in once: accumulate() subtracts a multiple
   std::memset(total, 0, sizeof(Products) * rows);
@@ -187,7 +149,7 @@ static void attend_codes(const AttendArgs& args, int kv_head, int first_pair, in
     const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
     int8_t* high = codes + 2 * q * stride;
     const float total = weigh(scores + q * stride, keys, cache.value_scales.get() + cache.scale_index(kv_head, 0),
-                              usable ? inverse : 0.0f, high, high + stride, sums + 2 * q);
+                              usable ? inverse : 0.0f, high, high + stride, kTakesPlaneSums ? sums + 2 * q : nullptr);
     weighed[q] = {args.y + place.output, usable ? peak / kLargestWeight / total : 0.0f};
   }
   mix_queries(cache, kv_head, codes, sums, weighed, count, keys);

@@ -75,30 +75,40 @@ struct WeightPieces {
   size_t bytes;
 };
 
-// Times a few rows whose codes lie one after the other. The weights are taken as unsigned, 128 more than they are.
-template <int ROWS, int TILES>
-static void accumulate_rows(const WeightPieces& pieces, const int8_t* codes, size_t stride, const int32_t* sums, TileSums* acc) {
+// Which factor vpdpbusd takes as unsigned: weights, 128 more than they are, whose excess is taken off by the sums of a row's
+// codes; or codes, of which none is negative.
+enum class Unsigned { kWeights, kCodes };
+
+// Times a few rows whose codes lie one after the other. Within a caller gcc would not keep the sums in registers.
+template <Unsigned UNSIGNED, int ROWS, int TILES>
+__attribute__((noinline)) static void accumulate_rows(const WeightPieces& pieces, const int8_t* codes, size_t stride, const int32_t* sums, TileSums* acc) {
   constexpr int kRegisters = TILES * kBlockRegisters;
   const size_t tile_bytes = static_cast<size_t>(pieces.blocks) * kBlockBytes;
   Register total[ROWS][kRegisters];
 #pragma GCC unroll 12
   for (int row = 0; row < ROWS; row++) {
-    const int32_t excess = -128 * sums[row];
+    const int32_t start = UNSIGNED == Unsigned::kWeights ? -128 * sums[row] : 0;
 #pragma GCC unroll 2
-    for (int i = 0; i < kRegisters; i++) total[row][i] = broadcast4(reinterpret_cast<const int8_t*>(&excess));
+    for (int i = 0; i < kRegisters; i++) total[row][i] = broadcast4(reinterpret_cast<const int8_t*>(&start));
   }
   for (int piece = 0; piece < pieces.count; piece++) {
     const uint8_t* weights = pieces.first + piece * pieces.bytes;
     for (int block = 0; block < pieces.blocks; block++, weights += kBlockBytes, codes += 4) {
       Register w[kRegisters];
 #pragma GCC unroll 2
-      for (int i = 0; i < kRegisters; i++)
-        w[i] = unsigned_int8(load_register(weights + i / kBlockRegisters * tile_bytes + i % kBlockRegisters * sizeof(Register)));
+      for (int i = 0; i < kRegisters; i++) {
+        w[i] = load_register(weights + i / kBlockRegisters * tile_bytes + i % kBlockRegisters * sizeof(Register));
+        if (UNSIGNED == Unsigned::kWeights) w[i] = unsigned_int8(w[i]);
+      }
 #pragma GCC unroll 12
       for (int row = 0; row < ROWS; row++) {
         const Register activations = broadcast4(codes + row * stride);
 #pragma GCC unroll 2
-        for (int i = 0; i < kRegisters; i++) dot4(total[row][i], w[i], activations);
+        for (int i = 0; i < kRegisters; i++)
+          if (UNSIGNED == Unsigned::kWeights)
+            dot4(total[row][i], w[i], activations);
+          else
+            dot4(total[row][i], activations, w[i]);
       }
     }
   }
@@ -108,30 +118,31 @@ static void accumulate_rows(const WeightPieces& pieces, const int8_t* codes, siz
     for (int i = 0; i < kRegisters; i++) store_register(acc[row] + sizeof(Register) / 4 * i, total[row][i]);
 }
 
-template <int TILES>
+template <Unsigned UNSIGNED, int TILES>
 static void accumulate_tiles(const WeightPieces& pieces, const int8_t* codes, size_t stride, const int32_t* sums, int rows,
                              TileSums* acc) {
   int done = 0;
   const auto step = [&](auto run, int count) {
-    run(pieces, codes + done * stride, stride, sums + done, acc + done);
+    run(pieces, codes + done * stride, stride, UNSIGNED == Unsigned::kWeights ? sums + done : nullptr, acc + done);
     done += count;
   };
-  while (rows - done >= kRowTile) step(accumulate_rows<kRowTile, TILES>, kRowTile);
-  while (rows - done >= kRowTile / 3) step(accumulate_rows<kRowTile / 3, TILES>, kRowTile / 3);
-  while (rows - done >= 1) step(accumulate_rows<1, TILES>, 1);
+  while (rows - done >= kRowTile) step(accumulate_rows<UNSIGNED, kRowTile, TILES>, kRowTile);
+  while (rows - done >= kRowTile / 3) step(accumulate_rows<UNSIGNED, kRowTile / 3, TILES>, kRowTile / 3);
+  while (rows - done >= 1) step(accumulate_rows<UNSIGNED, 1, TILES>, 1);
 }
 
-// 1 <= tiles <= kBlockTile.
+// 1 <= tiles <= kBlockTile; `sums` may be null where codes are unsigned.
+template <Unsigned UNSIGNED>
 static inline void accumulate_pieces(const WeightPieces& pieces, int tiles, const int8_t* codes, size_t stride,
                                      const int32_t* sums, int rows, TileSums* acc) {
-  if (tiles == kBlockTile) return accumulate_tiles<kBlockTile>(pieces, codes, stride, sums, rows, acc);
-  accumulate_tiles<1>(pieces, codes, stride, sums, rows, acc);
+  if (tiles == kBlockTile) return accumulate_tiles<UNSIGNED, kBlockTile>(pieces, codes, stride, sums, rows, acc);
+  accumulate_tiles<UNSIGNED, 1>(pieces, codes, stride, sums, rows, acc);
 }
 
 // See accumulate_scalar.h; 1 <= rows <= kRowTile, 1 <= tiles <= kBlockTile.
 static inline void accumulate(WeightFormat /*format*/, const uint8_t* weights, int tiles, int blocks, const int8_t* codes,
                               size_t stride, const int32_t* sums, int rows, TileSums* acc) {
-  accumulate_pieces({weights, 1, blocks, 0}, tiles, codes, stride, sums, rows, acc);
+  accumulate_pieces<Unsigned::kWeights>({weights, 1, blocks, 0}, tiles, codes, stride, sums, rows, acc);
 }
 
 }  // namespace EDGE_VLM_ISA
