@@ -15,6 +15,13 @@ namespace {
 constexpr int64_t kWorthWaking = 2'000'000, kWorthSharing = 300'000;
 constexpr int kChunksPerThread = 4;
 
+constexpr int64_t kLate = 50'000;  // ns beyond the time of the caller's own chunks
+constexpr int64_t kShortestCrowd = 20'000'000, kLongestCrowd = 1'000'000'000;  // ns
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 // Leaves the core's other hardware thread its share.
 void relax() {
 #if defined(__x86_64__)
@@ -36,6 +43,15 @@ void pin(std::thread& thread, int cpu) {
 
 }  // namespace
 
+// One chunk of another thread takes about a quarter of what the caller did; who waits far longer waits for the system's
+// scheduler. Each period that soon follows another is twice as long.
+void Crowding::note(int64_t now, int64_t worked, int64_t waited) {
+  if (waited <= worked + kLate) return;
+  const bool soon = now - until_.load(std::memory_order_relaxed) < 4 * length_;
+  length_ = soon ? (2 * length_ < kLongestCrowd ? 2 * length_ : kLongestCrowd) : kShortestCrowd;
+  until_.store(now + length_, std::memory_order_relaxed);
+}
+
 WorkerPool::WorkerPool(const PoolOptions& options) : spin_us_(options.spin_us) {
   for (int worker = 1; worker < options.threads; worker++) {
     workers_.emplace_back([this, worker] { work(worker); });
@@ -46,8 +62,9 @@ WorkerPool::WorkerPool(const PoolOptions& options) : spin_us_(options.spin_us) {
 template <typename Ready>
 void WorkerPool::spin_until(Ready ready) const {
   if (spin_us_ == 0) return;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(spin_us_);
-  while (!ready() && std::chrono::steady_clock::now() < end) relax();
+  const int64_t now = now_ns(), end = now + 1000 * spin_us_;
+  if (crowding_.at(now)) return;
+  while (!ready() && now_ns() < end) relax();
 }
 
 WorkerPool::~WorkerPool() {
@@ -60,8 +77,9 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
-  const int64_t worth = spin_us_ > 0 ? kWorthSharing : kWorthWaking;
-  if (workers_.empty() || tasks < 2 || macs < worth) return run(0, 0, tasks);
+  if (workers_.empty() || tasks < 2 || macs < kWorthSharing) return run(0, 0, tasks);
+  const int64_t begun = now_ns();
+  if (macs < kWorthWaking && (spin_us_ == 0 || crowding_.at(begun))) return run(0, 0, tasks);
   const int chunks = threads() * kChunksPerThread;
   Job job{&run, tasks, (tasks + chunks - 1) / chunks};
   {
@@ -71,10 +89,15 @@ void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
   }
   wake_.notify_all();
   take_chunks(0, job);
+  const int64_t worked = now_ns();
   spin_until([this] { return active_ == 0; });
-  std::unique_lock<std::mutex> lock(mutex_);
-  job_ = nullptr;  // closed: a worker that wakes now finds nothing
-  finished_.wait(lock, [this] { return active_ == 0; });
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    job_ = nullptr;  // closed: a worker that wakes now finds nothing
+    finished_.wait(lock, [this] { return active_ == 0; });
+  }
+  const int64_t done = now_ns();
+  crowding_.note(done, worked - begun, done - worked);
 }
 
 void WorkerPool::work(int worker) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A few threads that share the tasks of one kernel call. They sleep between calls, at once or after some microseconds of
-// looking out for the next one, so the robot's other processes keep the CPU.
+// A few threads that share the tasks of one kernel call. Between calls they look out for the next one for some
+// microseconds, then sleep. Where other processes hold the CPU, looking out takes it from them and from ourselves: the
+// first call that waits for a thread that was sent away ends it for a while (Crowding).
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -14,8 +15,20 @@ namespace edge_vlm {
 
 struct PoolOptions {
   int threads = 1;        // the caller is one of them
-  int spin_us = 0;        // how long a thread looks out for work before it sleeps
+  int spin_us = 20;       // how long a thread looks out for work before it sleeps; the gaps within a graph are shorter
   std::vector<int> cpus;  // of the workers but the caller, in turn; empty: any
+};
+
+// Whether other processes hold the CPU, judged by the caller's wait for threads that it shared a call with.
+class Crowding {
+ public:
+  // The caller worked on a call for some time, and then waited for the others; all in nanoseconds.
+  void note(int64_t now, int64_t worked, int64_t waited);
+  bool at(int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> until_{0};
+  int64_t length_ = 0;  // of the last period
 };
 
 class WorkerPool {
@@ -49,6 +62,7 @@ class WorkerPool {
   static void take_chunks(int worker, Job& job);
 
   const int spin_us_;
+  Crowding crowding_;  // noted by the caller alone
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
