@@ -102,9 +102,10 @@ class CaptionPipeline:
 
     def _open_runtime(self, bundle) -> None:
         from edge_vlm.runtime.text_decoder import TextDecoder  # LiteRT: only where it is needed
-        from edge_vlm.runtime.vision_encoder import VisionEncoder
+        from edge_vlm.runtime.vision_encoder import DenseEncoder, VisionEncoder
 
-        self._encoder = self._encoder or VisionEncoder(bundle, threads=self.config.threads)
+        kind = DenseEncoder if self.config.recomputes_everything else VisionEncoder
+        self._encoder = self._encoder or kind(bundle, threads=self.config.threads)
         self._decoder = self._decoder or TextDecoder(bundle, threads=self.config.threads)
 
     @property

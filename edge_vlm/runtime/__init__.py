@@ -3,6 +3,6 @@
 
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import Generation, Sampling, TextDecoder
-from edge_vlm.runtime.vision_encoder import VisionEncoder
+from edge_vlm.runtime.vision_encoder import DenseEncoder, VisionEncoder
 
-__all__ = ["Bundle", "Generation", "Sampling", "TextDecoder", "VisionEncoder"]
+__all__ = ["Bundle", "DenseEncoder", "Generation", "Sampling", "TextDecoder", "VisionEncoder"]

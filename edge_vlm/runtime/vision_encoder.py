@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs vision.tflite: some patches are computed, the others are remembered."""
+"""Runs vision.tflite: some patches are computed, the others are remembered; or all, and nothing is."""
 
 from __future__ import annotations
 
@@ -83,3 +83,22 @@ class VisionEncoder:
         if not self.primed and (shallow or len(positions) != tokens):
             raise ValueError(f"the first call must encode all {tokens} tokens in full")
         return positions
+
+
+class DenseEncoder(VisionEncoder):
+    """Computes every image whole and keeps nothing of it, in less memory: for those who never reuse a token.
+
+    The features are a `VisionEncoder`'s, bit for bit. Bundles of earlier versions have no signature for it and remember
+    all the same.
+    """
+
+    def encode(self, patches: np.ndarray, positions: np.ndarray, shallow: bool = False) -> np.ndarray:
+        """As `VisionEncoder.encode`, for all tokens at full depth. Raises ValueError for fewer, and OperatorError."""
+        self.reset()
+        if "encode_dense" not in self.graph.signatures:
+            return super().encode(patches, positions, shallow)
+        self.check(patches, positions, shallow)
+        self.image_features = self.graph.run("encode_dense", {"patches": np.ascontiguousarray(patches, np.float32)})[
+            "image_features"
+        ]
+        return self.image_features

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from custom_ops.spec import CacheFormat, TokenScatter
+from custom_ops.spec import CacheFormat
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.module_names import VISION
-from offline_compress.export.vision_graph import FINAL_TOKENS, VisionTemplate
+from offline_compress.export.vision_graph import VisionTemplate
 from offline_compress.export.weights import ModelWeights
 
 CLASSIFIER = "classifier"  # name of the head's Linear
@@ -28,7 +28,6 @@ class EventTemplate(VisionTemplate):
     """Embedding and blocks are the captioner's; only what follows the last block differs."""
 
     def classify(self, graph: GraphBuilder, patches: int, positions: int) -> int:
-        hidden = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shape.layers)
-        scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
-        tokens = graph.norm(graph.custom(scatter, [hidden, positions]), self.norm(f"{VISION}.post_layernorm"))
+        hidden = self.blocks(graph, self.embed(graph, patches, positions), positions, range(self.shape.layers))
+        tokens = graph.norm(self.remembered(graph, hidden, positions), self.norm(f"{VISION}.post_layernorm"))
         return graph.linear(graph.writer.mean_row(tokens), self.weights.linears[CLASSIFIER])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vision.tflite: the sparse SigLIP encoder, pixel shuffle and connector as two signatures.
+"""vision.tflite: the sparse SigLIP encoder, pixel shuffle and connector as three signatures.
 
 ``encode``          all L blocks on the active tokens; keeps their deep residual h[L] - h[S] in a token cache.
 ``encode_shallow``  the first S blocks, then the kept deep residual in place of the others.
+``encode_dense``    all blocks on all tokens, of which nothing is kept: the blocks share one cache of K,V.
 
-Both end the same way: the active tokens go into the cache of final hidden states, and all tokens leave through
-the post layernorm, the pixel shuffle and the connector. Inputs: patches f32 (A, 3 P P), positions i32 (A,).
-Output: image_features f32 (I, D_text).
+The first two end the same way: the active tokens go into the cache of final hidden states, and all tokens leave through
+the post layernorm, the pixel shuffle and the connector. Inputs: patches f32 (A, 3 P P), positions i32 (A,), and of
+``encode_dense`` patches f32 (N, 3 P P) alone. Output: image_features f32 (I, D_text).
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ DEEP_RESIDUAL = 1_000_001
 def add_vision_signatures(
     model: ModelBuilder, weights: ModelWeights, shape: VisionShape, shallow_layers: int, cache_format: CacheFormat
 ) -> None:
-    """Add ``encode`` and ``encode_shallow`` to the model."""
+    """Add ``encode``, ``encode_shallow`` and ``encode_dense`` to the model."""
     template = VisionTemplate(weights, shape, shallow_layers, cache_format)
-    for name in ("encode", "encode_shallow"):
+    for name, build in (("encode", template.encode), ("encode_shallow", template.encode_shallow)):
         graph = model.graph(name)
         patches = graph.input("patches", (DYNAMIC, shape.patch_values), np.float32)
         positions = graph.input("positions", (DYNAMIC,), np.int32)
-        build = template.encode if name == "encode" else template.encode_shallow
         graph.finish(image_features=build(graph, patches, positions))
+    graph = model.graph("encode_dense")
+    patches = graph.input("patches", (shape.tokens, shape.patch_values), np.float32)
+    graph.finish(image_features=template.encode_dense(graph, patches))
 
 
 class VisionTemplate:
@@ -60,33 +63,41 @@ class VisionTemplate:
         self.qkv = [weights.fused(vision_block_names(layer)[:3]) for layer in range(shape.layers)]
 
     def encode(self, graph: GraphBuilder, patches: int, positions: int) -> int:
-        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
-        deep = self.blocks(graph, shallow, positions, self.shallow_layers, self.shape.layers)
+        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, range(self.shallow_layers))
+        deep = self.blocks(graph, shallow, positions, range(self.shallow_layers, self.shape.layers))
         residual = graph.writer.sub(deep, shallow)  # (A, D)
         graph.custom(TokenScatter(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size), [residual, positions])
-        return self.features(graph, deep, positions)
+        return self.features(graph, self.remembered(graph, deep, positions))
 
     def encode_shallow(self, graph: GraphBuilder, patches: int, positions: int) -> int:
-        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, 0, self.shallow_layers)
+        shallow = self.blocks(graph, self.embed(graph, patches, positions), positions, range(self.shallow_layers))
         gather = TokenGather(DEEP_RESIDUAL, self.shape.tokens, self.shape.hidden_size)
         residual = graph.custom(gather, [positions])  # (A, D)
-        return self.features(graph, graph.writer.add(shallow, residual), positions)
+        return self.features(graph, self.remembered(graph, graph.writer.add(shallow, residual), positions))
+
+    def encode_dense(self, graph: GraphBuilder, patches: int) -> int:
+        positions = graph.constant(np.arange(self.shape.tokens, dtype=np.int32))
+        table = graph.constant(self.position_table)
+        hidden = graph.linear(patches, self.weights.linears[PATCH_EMBEDDING], residual=table)
+        for layer in range(self.shape.layers):
+            hidden = self.block(graph, hidden, positions, layer, cache_id=self.shape.layers)
+        return self.features(graph, hidden)
 
     def embed(self, graph: GraphBuilder, patches: int, positions: int) -> int:
         position = graph.gather_rows(self.position_table, positions)  # (A, D)
         return graph.linear(patches, self.weights.linears[PATCH_EMBEDDING], residual=position)
 
-    def blocks(self, graph: GraphBuilder, hidden: int, positions: int, first: int, end: int) -> int:
-        for layer in range(first, end):
-            hidden = self.block(graph, hidden, positions, layer)
+    def blocks(self, graph: GraphBuilder, hidden: int, positions: int, layers: range) -> int:
+        for layer in layers:
+            hidden = self.block(graph, hidden, positions, layer, cache_id=layer)
         return hidden
 
-    def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int) -> int:
+    def block(self, graph: GraphBuilder, hidden: int, positions: int, layer: int, cache_id: int) -> int:
         """Pre-norm block: attention against the cached K,V of all tokens, then the MLP; both add to ``hidden``."""
         name, heads, linears = f"{VISION}.encoder.layers.{layer}", self.shape.heads, self.weights.linears
         qkv = graph.linear(hidden, self.qkv[layer], norm=self.norm(f"{name}.layer_norm1"))
         attention = Attention(
-            cache_id=layer,
+            cache_id=cache_id,
             capacity=self.shape.tokens,
             query_heads=heads,
             kv_heads=heads,
@@ -102,10 +113,14 @@ class VisionTemplate:
         inner = graph.linear(hidden, linears[f"{name}.mlp.fc1"], Activation.GELU_TANH, norm=norm)
         return graph.linear(inner, linears[f"{name}.mlp.fc2"], residual=hidden)
 
-    def features(self, graph: GraphBuilder, hidden: int, positions: int) -> int:
-        """All tokens (N, D) -> image features (I, D_text)."""
+    def remembered(self, graph: GraphBuilder, hidden: int, positions: int) -> int:
+        """Final hidden states of the active tokens (A, D) -> of all tokens (N, D)."""
         scatter = TokenScatter(FINAL_TOKENS, self.shape.tokens, self.shape.hidden_size)
-        tokens = graph.norm(graph.custom(scatter, [hidden, positions]), self.norm(f"{VISION}.post_layernorm"))
+        return graph.custom(scatter, [hidden, positions])
+
+    def features(self, graph: GraphBuilder, hidden: int) -> int:
+        """All tokens (N, D) -> image features (I, D_text)."""
+        tokens = graph.norm(hidden, self.norm(f"{VISION}.post_layernorm"))
         shuffled = graph.gather_rows(tokens, pixel_shuffle_rows(self.shape.grid, self.shape.scale_factor))
         width = self.shape.hidden_size * self.shape.scale_factor**2
         squares = graph.writer.reshape(shuffled, (self.shape.image_tokens, width))

@@ -17,7 +17,7 @@ from tiny_model import IMAGE_SIZE, make_image
 from custom_ops.litert import INTERPRETERS
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.errors import BundleError, InputError, OperatorError
-from edge_vlm.runtime import Sampling, TextDecoder, VisionEncoder, interpreter
+from edge_vlm.runtime import DenseEncoder, Sampling, TextDecoder, VisionEncoder, interpreter
 from edge_vlm.runtime.bundle import Bundle, ImageInfo
 from edge_vlm.runtime.image import patchify, squash, squash_patches
 from edge_vlm.runtime.interpreter import BUILTIN_NAME, engine_name, open_graph, why_not_builtin, why_not_litert
@@ -129,6 +129,22 @@ def test_positions_must_be_ascending_and_inside(encoder: VisionEncoder, position
     full(encoder, 0)
     with pytest.raises(ValueError, match="positions"):
         encoder.encode(np.zeros((2, 48), np.float32), np.array(positions))
+
+
+@pytest.mark.parametrize("older_bundle", [False, True])
+def test_a_dense_encoder_gives_the_very_features_and_asks_for_whole_images(
+    encoder: VisionEncoder, tiny_bundle: Path, engine: str, older_bundle: bool
+):
+    dense = DenseEncoder(Bundle.load(tiny_bundle), engine=engine)
+    if older_bundle:
+        dense.graph.signatures = tuple(name for name in dense.graph.signatures if name != "encode_dense")
+    for seed in (0, 1, 0):
+        assert np.array_equal(full(dense, seed), full(encoder, seed))
+    patches = dense.preprocess(make_image(0))
+    for positions, shallow in ((ALL[:9], False), (ALL[:0], False), (ALL, True)):
+        with pytest.raises(ValueError, match="all 64 tokens in full"):
+            dense.encode(patches[positions], positions, shallow)
+    assert np.array_equal(full(dense, 1), full(encoder, 1))
 
 
 def test_generation_is_repeatable_and_measured(encoder: VisionEncoder, decoder: TextDecoder):
