@@ -101,7 +101,7 @@ static void attend_queries(const AttendArgs& args, int kv_head, int first_pair) 
     limit[q] = place.limit;
     keys = limit[q] > keys ? limit[q] : keys;
   }
-  const size_t stride = cache.padded_capacity;
+  const size_t stride = score_stride(cache);
   const int padded = static_cast<int>(round_up(keys, 2 * kKeyLanes));
   float* all_scores = reinterpret_cast<float*>(args.scratch);
   const float* queries = args.queries.values + (static_cast<size_t>(kv_head) * pairs + first_pair) * dim;

@@ -50,7 +50,7 @@ static void key_products(const AttentionCache& cache, int kv_head, int key, cons
 // scores[query][key], times log2 e, of `count` queries against `keys` keys (a multiple of kKeyPadding).
 static void score_codes(const AttentionCache& cache, int kv_head, const QuantizedRows& queries, int count, int keys,
                         float* scores) {
-  const size_t stride = cache.padded_capacity;
+  const size_t stride = score_stride(cache);
   const float* key_scales = cache.key_scales.get() + cache.scale_index(kv_head, 0);
   alignas(64) Products acc[kAttendRows];
   for (int key = 0; key < keys; key += kTileWidth)
@@ -104,7 +104,7 @@ struct WeighedQuery {
 static void mix_queries(const AttentionCache& cache, int kv_head, const int8_t* codes, const int32_t* sums,
                         const WeighedQuery* queries, int count, int keys) {
   const int dim = cache.shape.head_dim, groups = cache.padded_dim / kBlockRows;
-  const size_t stride = cache.padded_capacity, block_bytes = kValueKeys * kBlockRows;
+  const size_t stride = weight_stride(cache), block_bytes = kValueKeys * kBlockRows;
   alignas(64) Products total[kAttendRows];
   for (int group = 0; group < groups; group += kBlockTile) {
     const uint8_t* values = cache.head_values<const uint8_t>(kv_head) + group * block_bytes;
@@ -130,7 +130,7 @@ static void attend_codes(const AttendArgs& args, int kv_head, int first_pair, in
   const TileScope scope;
 #endif
   const AttentionCache& cache = *args.cache;
-  const size_t stride = cache.padded_capacity;
+  const size_t stride = score_stride(cache), plane = weight_stride(cache);
   const int pairs = args.rows * (cache.shape.query_heads / cache.shape.kv_heads);
   const size_t first = static_cast<size_t>(kv_head) * pairs + first_pair;
   const QuantizedRows& all = args.queries.codes;
@@ -147,9 +147,9 @@ static void attend_codes(const AttendArgs& args, int kv_head, int first_pair, in
     mask_scores(scores + q * stride, place.limit, keys, cache);
     const float peak = cache.value_peaks[cache.scale_index(kv_head, place.limit - 1)], inverse = kLargestWeight / peak;
     const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
-    int8_t* high = codes + 2 * q * stride;
+    int8_t* high = codes + 2 * q * plane;
     const float total = weigh(scores + q * stride, keys, cache.value_scales.get() + cache.scale_index(kv_head, 0),
-                              usable ? inverse : 0.0f, high, high + stride, kTakesPlaneSums ? sums + 2 * q : nullptr);
+                              usable ? inverse : 0.0f, high, high + plane, kTakesPlaneSums ? sums + 2 * q : nullptr);
     weighed[q] = {args.y + place.output, usable ? peak / kLargestWeight / total : 0.0f};
   }
   mix_queries(cache, kv_head, codes, sums, weighed, count, keys);

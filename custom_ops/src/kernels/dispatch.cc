@@ -136,9 +136,9 @@ int attention_tiles(const AttentionShape& shape, int rows) {
 }
 
 size_t attention_scratch_bytes(const AttentionCache& cache) {
-  const size_t scores = sizeof(float) * kQueryTile * cache.padded_capacity;
-  const size_t codes = 2 * static_cast<size_t>(kQueryTile) * cache.padded_capacity;  // int8 caches: two planes
-  return cache.shape.format == CacheFormat::kInt8 ? scores + codes : scores;
+  const size_t scores = sizeof(float) * kQueryTile * score_stride(cache);
+  const size_t planes = 2 * kQueryTile * weight_stride(cache);
+  return cache.shape.format == CacheFormat::kInt8 ? scores + planes : scores;
 }
 
 void embed(WeightFormat format, const void* table, const float* scale, int width, const int32_t* ids, int rows,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What follows the integer products of a linear kernel. Included by each instruction set.
 #pragma once
+#include "activations.h"
 #include "kernels.h"
 #include "vector8.h"
 #include "vector_wide.h"

@@ -128,6 +128,11 @@ struct Kernels {
   bool (*reads_dense)();
 };
 
+// Elements between two queries' scores (float32) and planes of weights (int8) in an attention's scratch: a whole number of
+// lines, and no power of two, at which rows would share few places of the nearest cache.
+inline size_t score_stride(const AttentionCache& cache) { return static_cast<size_t>(cache.padded_capacity) + 16; }
+inline size_t weight_stride(const AttentionCache& cache) { return static_cast<size_t>(cache.padded_capacity) + 64; }
+
 int attention_tiles(const AttentionShape& shape, int rows);
 size_t attention_scratch_bytes(const AttentionCache& cache);
 

@@ -143,24 +143,5 @@ EDGE_VLM_INLINE F exponential(F x) {
   return vanishes ? zero : p * power;
 }
 
-// x * sigmoid(z)
-template <typename F>
-EDGE_VLM_INLINE F sigmoid_times(F x, F z) {
-  return x / (1.0f + exponential(-z));
-}
-
-template <typename F>
-EDGE_VLM_INLINE F silu(F x) {
-  return sigmoid_times(x, x);
-}
-
-// x / 2 * (1 + tanh u) = x * sigmoid(2 u): no cancellation where tanh is near -1.
-template <typename F>
-EDGE_VLM_INLINE F gelu_tanh(F x) {
-  constexpr float kSqrtTwoOverPi = 0.797884560802865f;
-  const F u = kSqrtTwoOverPi * (x + 0.044715f * x * x * x);
-  return sigmoid_times(x, 2.0f * u);
-}
-
 }  // namespace EDGE_VLM_ISA
 }  // namespace edge_vlm

@@ -64,6 +64,14 @@ EDGE_VLM_INLINE f32w wide_larger(f32w a, f32w b) {
 #endif
 }
 
+EDGE_VLM_INLINE f32w wide_smaller(f32w a, f32w b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#else
+  return smaller(a, b);
+#endif
+}
+
 typedef Bits<f32w>::Signed Integers;  // as many as floats
 typedef int8_t i8w __attribute__((vector_size(kWide)));
 
