@@ -7,6 +7,7 @@ The quantised bundle is compared with its PyTorch twin where it is made, and bot
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -77,7 +78,18 @@ def load(checkpoint: Path) -> nn.Module:
 def export(weights: ModelWeights, out: Path, variant: str, tokenizer: Path) -> Path:
     prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens)
     cache = CacheFormat.FLOAT32 if variant == "original" else CacheFormat.INT8
-    return export_bundle(weights, tokenizer, out, ExportOptions(variant, "random", cache_format=cache), prompt)
+    bundle = export_bundle(weights, tokenizer, out, ExportOptions(variant, "random", cache_format=cache), prompt)
+    for path in bundle.iterdir():
+        forget_pages(path)
+    return bundle
+
+
+def forget_pages(path: Path) -> None:
+    """What is written may lie in the page cache in huge pages, which count as resident as a whole where a file that was
+    read would not: let it be read again."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @torch.inference_mode()
