@@ -57,7 +57,7 @@ def contenders(work: Path, tokens: int) -> list[Contender]:
     return found
 
 
-def all_rows(found: list[Contender], agreement: dict) -> list[Row]:
+def all_rows(found: list[Contender], first_ms: dict[str, float], agreement: dict) -> list[Row]:
     named = {one.name: one for one in found}
     ours = named["ours, 2 threads"]
     rows = []
@@ -87,10 +87,21 @@ def all_rows(found: list[Contender], agreement: dict) -> list[Row]:
             "higher",
         )
     )
-    return rows + load_rows(named) + agreement_rows(agreement)
+    return rows + load_rows(named, first_ms) + agreement_rows(agreement)
 
 
-def load_rows(named: dict[str, Contender]) -> list[Row]:
+def first_tokens_ms(work: Path, rounds: int) -> dict[str, float]:
+    """By name of ours: from the bundle's name to the first token, the least of some fresh processes."""
+    least = {}
+    for name, bundle in OURS.items():
+        for _ in range(rounds):
+            one = Contender(name, "ours", work / bundle, threads=2)
+            one.close()
+            least[name] = min(least.get(name, float("inf")), one.ready.get("first_token_ms", float("inf")))
+    return least
+
+
+def load_rows(named: dict[str, Contender], first_ms: dict[str, float]) -> list[Row]:
     rows = []
     for name in OURS:
         one = named[f"{name}, 2 threads"].ready
@@ -99,7 +110,7 @@ def load_rows(named: dict[str, Contender]) -> list[Row]:
         rows.append(Row(f"{name}: {what}", one.get("memory_mb"), "MB", 160.0, note=note))
         rows.append(Row(f"{name}: {what}, with reuse of tokens", one.get("memory_reuse_mb"), "MB", 160.0))
         what = f"{name}: load to first token, files in the page cache"
-        rows.append(Row(what, one.get("first_token_ms"), "ms", 500.0))
+        rows.append(Row(what, first_ms[name], "ms", 500.0))
     return rows
 
 
@@ -159,7 +170,8 @@ def main() -> int:
                 progress(number + 1)
         for one in everyone:
             one.close()
-        rows = all_rows(found, json.loads((args.work / AGREEMENT).read_text()))
+        first_ms = first_tokens_ms(args.work.resolve(), args.rounds)
+        rows = all_rows(found, first_ms, json.loads((args.work / AGREEMENT).read_text()))
         rows += dispatch_rows(hollow, {one.name: one for one in found})
         write_rows(args.out, rows)
         draw(found, args.out.with_suffix(".png"))

@@ -39,9 +39,6 @@ class Contender:
     def __init__(self, name: str, module: str, *arguments: object, threads: int, python: str = sys.executable) -> None:
         self.name, self.threads, self.why, self.found = name, threads, "", []
         limits = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
-        limits["EDGE_VLM_SPIN_US"] = (
-            "1000" if threads > 1 else "0"
-        )  # threads of llama.cpp and PyTorch look out for work too
         command = [python, "-m", f"bench.peers.{module}", *map(str, arguments), "--threads", str(threads)]
         self.errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up  # noqa: SIM115
         self.process = subprocess.Popen(

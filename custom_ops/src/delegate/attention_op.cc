@@ -6,6 +6,7 @@ namespace edge_vlm {
 namespace {
 
 constexpr int64_t kStoreCost = 100;  // multiply-adds that take as long as storing one value
+constexpr int64_t kFewRowsCost = 4;  // of a multiply-add where few queries share what is read
 
 class AttentionOperator final : public Operator {
  public:
@@ -73,12 +74,12 @@ class AttentionOperator final : public Operator {
     const int64_t width = static_cast<int64_t>(shape_.query_heads) * shape_.head_dim;
     const size_t bytes = round_up(attention_scratch_bytes(*cache_), 64);  // per thread
     char* scratch = static_cast<char*>(state_.scores.reserve(bytes * state_.pool.threads()));
-    state_.pool.share(attention_tiles(shape_, args.rows), 2 * args.rows * cache_->end * width,
-                      [&](int worker, int first, int last) {
-                        AttendArgs own = args;
-                        own.scratch = scratch + worker * bytes;
-                        state_.kernels.attend(own, first, last);
-                      });
+    const int64_t macs = 2 * args.rows * cache_->end * width, cost = args.rows < kManyRows ? kFewRowsCost * macs : macs;
+    state_.pool.share(attention_tiles(shape_, args.rows), cost, [&](int worker, int first, int last) {
+      AttendArgs own = args;
+      own.scratch = scratch + worker * bytes;
+      state_.kernels.attend(own, first, last);
+    });
   }
 
   int id_;

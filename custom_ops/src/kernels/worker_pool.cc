@@ -82,40 +82,48 @@ void WorkerPool::share(int tasks, int64_t macs, const Run& run) {
   if (macs < kWorthWaking && (spin_us_ == 0 || crowding_.at(begun))) return run(0, 0, tasks);
   const int chunks = threads() * kChunksPerThread;
   Job job{&run, tasks, (tasks + chunks - 1) / chunks};
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    job_ = &job;
-    generation_++;
+  job_ = &job;
+  generation_++;
+  if (sleepers_ > 0) {
+    const std::lock_guard<std::mutex> lock(mutex_);  // one that is about to sleep then sleeps, and hears
+    wake_.notify_all();
   }
-  wake_.notify_all();
   take_chunks(0, job);
   const int64_t worked = now_ns();
+  job_ = nullptr;  // a worker that comes now finds nothing
   spin_until([this] { return active_ == 0; });
-  {
+  if (active_ != 0) {
     std::unique_lock<std::mutex> lock(mutex_);
-    job_ = nullptr;  // closed: a worker that wakes now finds nothing
+    caller_sleeps_ = true;
     finished_.wait(lock, [this] { return active_ == 0; });
+    caller_sleeps_ = false;
   }
   const int64_t done = now_ns();
   crowding_.note(done, worked - begun, done - worked);
 }
 
 void WorkerPool::work(int worker) {
-  uint64_t seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
-  for (;;) {
-    wake_.wait(lock, [&] { return stop_ || (job_ != nullptr && generation_ != seen); });
+  for (uint64_t seen = 0;;) {
+    spin_until([this, seen] { return stop_ || generation_ != seen; });
+    if (!stop_ && generation_ == seen) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleepers_++;
+      wake_.wait(lock, [this, seen] { return stop_ || generation_ != seen; });
+      sleepers_--;
+    }
     if (stop_) return;
     seen = generation_;
-    Job& job = *job_;
-    active_++;
-    lock.unlock();
-    take_chunks(worker, job);
-    lock.lock();
-    if (--active_ == 0) finished_.notify_one();
-    lock.unlock();
-    spin_until([this, seen] { return stop_ || generation_ != seen; });
-    lock.lock();
+    join(worker);
+  }
+}
+
+// Whatever job is open.
+void WorkerPool::join(int worker) {
+  active_++;
+  if (Job* job = job_) take_chunks(worker, *job);
+  if (--active_ == 0 && caller_sleeps_) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    finished_.notify_one();
   }
 }
 

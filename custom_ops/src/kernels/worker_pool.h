@@ -56,6 +56,7 @@ class WorkerPool {
   };
 
   void work(int worker);
+  void join(int worker);
   // Returns when `ready` does, or after spin_us.
   template <typename Ready>
   void spin_until(Ready ready) const;
@@ -64,12 +65,19 @@ class WorkerPool {
   const int spin_us_;
   Crowding crowding_;  // noted by the caller alone
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_, finished_;
-  Job* job_ = nullptr;  // open to be joined
-  std::atomic<int> active_{0};  // workers in the job; changed under the mutex, as those below
+
+  // Threads that look out meet in these alone. Each side writes one and then reads the other's: a worker counts itself
+  // into active_ and then reads job_, the caller closes job_ and then waits for active_.
+  std::atomic<Job*> job_{nullptr};  // open to be joined
+  std::atomic<int> active_{0};      // workers that may hold the job
   std::atomic<uint64_t> generation_{0};
   std::atomic<bool> stop_{false};
+
+  // Those that sleep, and so must be woken under the mutex.
+  std::mutex mutex_;
+  std::condition_variable wake_, finished_;
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> caller_sleeps_{false};
 };
 
 }  // namespace edge_vlm
