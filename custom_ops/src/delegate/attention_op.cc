@@ -72,6 +72,7 @@ class AttentionOperator final : public Operator {
 
   void attend(const AttendArgs& args) {
     const int64_t width = static_cast<int64_t>(shape_.query_heads) * shape_.head_dim;
+    state_.huge_pages.ask(args.y, sizeof(float) * args.rows * width);
     const size_t bytes = round_up(attention_scratch_bytes(*cache_), 64);  // per thread
     char* scratch = static_cast<char*>(state_.scores.reserve(bytes * state_.pool.threads()));
     const int64_t macs = 2 * args.rows * cache_->end * width, cost = args.rows < kManyRows ? kFewRowsCost * macs : macs;

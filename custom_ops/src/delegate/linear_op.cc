@@ -55,6 +55,7 @@ class LinearOperator final : public Operator {
     args.y = node.output_data();
     args.streams = state_.weights.exceeds_caches();
     if (args.rows == 0) return;
+    state_.huge_pages.ask(args.y, sizeof(float) * args.rows * args.out_features);
     const QuantizedRows x = quantized(node);
     const int blocks = static_cast<int>(round_up(args.out_features, kBlockRows) / kBlockRows), pairs = (blocks + 1) / 2;
     const int64_t macs = static_cast<int64_t>(args.rows) * args.in_features * args.out_features;

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "attention_cache.h"
+#include "huge_pages.h"
 #include "kernels.h"
 #include "ternary_weights.h"
 #include "weight_total.h"
@@ -55,6 +56,7 @@ class DelegateState {
   WeightTotal weights;
   TernaryWeights ternary;
   Scratch quantized_memory, queries, scores;
+  HugePages huge_pages;
 
  private:
   // Rows in that scratch, written panel by panel: write(first row, rows, where).

@@ -46,11 +46,14 @@ static void write_key_codes(const AttentionCache& cache, int head, int position,
   for (int d = 0; d < cache.padded_key_dim(); d += 4) std::memcpy(key + d * kKeyLanes, codes + d, 4);
 }
 
+// Codes are 0 behind head_dim, as the cache is.
 static void write_value_codes(const AttentionCache& cache, int head, int position, const int8_t* codes) {
   constexpr int kBlock = kValueKeys * kBlockRows;
   const size_t groups = cache.padded_dim / kBlockRows, within = position % kValueKeys;
   int8_t* value = cache.head_values<int8_t>(head) + position / kValueKeys * groups * kBlock + within / 4 * kBlockBytes + within % 4;
-  for (int d = 0; d < cache.shape.head_dim; d++) value[d / kBlockRows * kBlock + d % kBlockRows * 4] = codes[d];
+  for (size_t group = 0; group < groups; group++, value += kBlock, codes += kBlockRows)
+#pragma GCC unroll 16
+    for (int lane = 0; lane < kBlockRows; lane++) value[lane * 4] = codes[lane];
 }
 
 // As the linear kernel does it; a vector that holds an infinity counts as zero.
