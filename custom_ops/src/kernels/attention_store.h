@@ -58,8 +58,7 @@ static void write_value_codes(const AttentionCache& cache, int head, int positio
 
 // As the linear kernel does it; a vector that holds an infinity counts as zero.
 static void quantize_head(const float* x, int dim, int8_t* codes, float* scale) {
-  int32_t sum;
-  quantize(x, 1, dim, {codes, scale, &sum, static_cast<size_t>(round_up(dim, kRowPadding)), 0, 1});
+  quantize_row(x, dim, static_cast<int>(round_up(dim, kRowPadding)), codes, scale);
   if (!(*scale <= 3.4028235e38f)) *scale = 0.0f;
 }
 
@@ -89,7 +88,7 @@ static void store_query(const StoreArgs& args, int row, int head, const float* x
   for (int d = 0; d < dim; d++) query[d] *= shape.scale;
   if (shape.format != CacheFormat::kInt8) return;
   const QuantizedRows& codes = args.queries.codes;
-  quantize(query, 1, dim, {codes.codes + at * codes.stride, codes.scale + at, codes.sum + at, codes.stride, 0, 1});
+  codes.sum[at] = quantize_row(query, dim, static_cast<int>(codes.stride), codes.codes + at * codes.stride, codes.scale + at);
 }
 
 static void store(const StoreArgs& args, int first_row, int last_row) {

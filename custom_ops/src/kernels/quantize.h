@@ -71,9 +71,31 @@ static int32_t quantize_stretch(const Row& row, int start, int stop, float facto
   return wide_total(sums);
 }
 
-// A panel, rows first .. first + count - 1 of a call: q = clip(round_half_even(x * (127 / amax)), -127, 127) and scale =
-// amax / 127 for each row. A row without a usable amax (all zero, or so small that 127 / amax overflows) is zero. All rows
-// of a stretch of inputs are written before the next: the lines of a panel are shared by its rows.
+// What a row is multiplied with to become q = clip(round_half_even(x * (127 / amax)), -127, 127), and the scale amax / 127
+// that goes with it. A row without a usable amax (all zero, or so small that 127 / amax overflows) is zero.
+struct RowFactor {
+  float factor, scale;
+};
+
+template <typename Row>
+EDGE_VLM_INLINE RowFactor row_factor(const Row& row, int width) {
+  const float peak = row_peak(row, width), inverse = 127.0f / peak;
+  const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
+  return usable ? RowFactor{inverse, peak / 127.0f} : RowFactor{0.0f, 0.0f};
+}
+
+// A row by itself, of one group, with zeros up to `stride`, a multiple of kRowPadding. Returns the sum of the codes.
+static int32_t quantize_row(const float* x, int width, int stride, int8_t* codes, float* scale) {
+  const PlainRow row{x};
+  const RowFactor found = row_factor(row, width);
+  *scale = found.scale;
+  const int written = static_cast<int>(round_up(width, kWide));
+  std::memset(codes + written, 0, stride - written);
+  return quantize_stretch(row, 0, width, found.factor, codes, 4);
+}
+
+// A panel, rows first .. first + count - 1 of a call. All rows of a stretch of inputs are written before the next: the lines
+// of a panel are shared by its rows.
 template <typename Row>
 static void quantize_panel(const Row* row, int first, int count, int width, const QuantizedRows& out) {
   constexpr int kStretchInputs = 256;
@@ -82,10 +104,9 @@ static void quantize_panel(const Row* row, int first, int count, int width, cons
   int32_t* sums = out.sum + static_cast<size_t>(first) * out.groups;
   float factor[kRowTile];
   for (int r = 0; r < count; r++) {
-    const float peak = row_peak(row[r], width), inverse = 127.0f / peak;
-    const bool usable = peak > 0.0f && inverse <= 3.4028235e38f;
-    factor[r] = usable ? inverse : 0.0f;
-    out.scale[first + r] = usable ? peak / 127.0f : 0.0f;
+    const RowFactor found = row_factor(row[r], width);
+    factor[r] = found.factor;
+    out.scale[first + r] = found.scale;
     for (int group = 0; group < out.groups; group++) sums[group * panel_rows + r] = 0;
   }
   const int stretch = out.group_size == 0 ? kStretchInputs : out.group_size;
