@@ -26,7 +26,7 @@ from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule
 
-OPERATOR_BYTES = 1000  # of the graphs' description and of alignment, a matrix, where it need not be exact
+OPERATOR_BYTES = 1200  # of the graphs' description and of alignment, a matrix, where it need not be exact
 LONGEST_NAME = "x" * 80  # of a model: it stands in the graphs
 
 
