@@ -16,3 +16,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_model import random_weights, write_bundle
 
     return write_bundle(tmp_path_factory.mktemp("tiny") / "bundle", random_weights())
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real recordings, videos and networks beside the repository."""
+    path = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"real data is not here: {path}")
+    return path

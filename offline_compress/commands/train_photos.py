@@ -10,7 +10,7 @@ HELP = "train a captioner on photographs in the Flickr8k layout"
 STAGES = (
     ("texts", 240, "steps on captions without photos"),
     ("teacher", 1000, "steps of the text half on the teacher's features"),
-    ("glimpses", 2000, "steps of the encoder towards the teacher's features"),
+    ("glimpses", 2000, "steps of encoder and connector towards the teacher's maps"),
     ("photos", 800, "steps of the whole on photos"),
 )
 

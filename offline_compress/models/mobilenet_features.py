@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last feature map of an int8 MobileNetV2 .tflite: what a vision encoder that starts anew can be taught to see."""
+"""Feature maps of an int8 MobileNetV2 .tflite: what a vision encoder that starts anew can be taught to see."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import numpy as np
 
 from edge_vlm.errors import InputError
 
-SIDE, CHANNELS, INPUT = 7, 1280, 224
+INPUT = 224
+FEATURES = "features"
+# Side and channels of each map: the last ones of their size before the network halves it, and what it gives.
+MAPS = {"edges": (28, 32), "parts": (14, 96), FEATURES: (7, 1280)}
 
 
 @dataclass
@@ -24,34 +28,39 @@ class MobileNetFeatures:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            content, self.scale, self.zero = with_feature_output(Path(self.path).read_bytes())
+            content = with_map_outputs(Path(self.path).read_bytes())
             self.interpreter = Interpreter(model_content=content, num_threads=1)
             self.interpreter.allocate_tensors()
-        except (OSError, ValueError, RuntimeError, IndexError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, IndexError, struct.error) as error:
             raise InputError(f"{self.path}: {error}", "give an int8 MobileNetV2 1.0/224 as .tflite") from error
         self.input = self.interpreter.get_input_details()[0]["index"]
-        self.output = self.interpreter.get_output_details()[0]["index"]
+        self.outputs = dict(zip(MAPS, self.interpreter.get_output_details(), strict=True))
 
-    def __call__(self, image_rgb: np.ndarray) -> np.ndarray:
-        """uint8 (rows, cols, 3) RGB -> float32 (49, 1280)."""
+    def __call__(self, image_rgb: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 (rows, cols, 3) RGB -> float32 (side * side, channels) of each of `MAPS`."""
         square = cv2.resize(image_rgb, (INPUT, INPUT), interpolation=cv2.INTER_LINEAR)
         self.interpreter.set_tensor(self.input, square[None])
         self.interpreter.invoke()
-        codes = self.interpreter.get_tensor(self.output)[0].reshape(SIDE * SIDE, CHANNELS)
-        return (codes.astype(np.float32) - self.zero) * np.float32(self.scale)
+        return {name: self.real(output) for name, output in self.outputs.items()}
+
+    def real(self, output: dict) -> np.ndarray:
+        codes, (scale, zero) = self.interpreter.get_tensor(output["index"])[0], output["quantization"]
+        return (codes.reshape(-1, codes.shape[-1]).astype(np.float32) - zero) * np.float32(scale)
 
 
-def with_feature_output(content: bytes) -> tuple[bytes, float, int]:
-    """The model with its feature map as output in place of the classes; scale and zero point of the map's codes."""
+def with_map_outputs(content: bytes) -> bytes:
+    """The model with `MAPS` as outputs, in their order, in place of the classes."""
+    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
-    shape = (1, SIDE, SIDE, CHANNELS)
-    found = [i for i in range(graph.TensorsLength()) if tuple(graph.Tensors(i).ShapeAsNumpy()) == shape]
-    if len(found) != 1 or graph.OutputsLength() != 1:
-        raise ValueError(f"{len(found)} feature maps of {shape}")
-    quantization = graph.Tensors(found[0]).Quantization()
-    start = graph._tab.Vector(graph._tab.Offset(8))  # SubGraph.outputs is its third field
-    patched = bytearray(content)
-    patched[start : start + 4] = found[0].to_bytes(4, "little")
-    return bytes(patched), float(quantization.Scale(0)), int(quantization.ZeroPoint(0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    graph = model.subgraphs[0]
+    made = {tuple(graph.tensors[index].shape): index for operator in graph.operators for index in operator.outputs}
+    wanted = [(1, side, side, channels) for side, channels in MAPS.values()]
+    missing = [shape for shape in wanted if shape not in made]
+    if missing:
+        raise ValueError(f"no feature map of {missing[0]}")
+    graph.outputs, model.signatureDefs = [made[shape] for shape in wanted], None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

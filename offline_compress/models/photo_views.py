@@ -20,10 +20,10 @@ WHOLE = 0.25  # of the views that captions are told of
 
 @dataclass(frozen=True)
 class View:
-    """pixels uint8 (size, size, 3), features float32 (49, 1280) of the teacher; mirrored: left is right."""
+    """pixels uint8 (size, size, 3), the teacher's maps of them; mirrored: left is right."""
 
     pixels: np.ndarray
-    features: np.ndarray
+    maps: dict[str, np.ndarray]
     mirrored: bool
 
 

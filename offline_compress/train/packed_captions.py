@@ -44,17 +44,25 @@ def packed(prompt: list[int], answers: Sequence[Sequence[list[int]]], pad: int) 
 
 
 def encode(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) -> the patches' hidden states (B, patches, d)."""
-    return model.model.vision_model(pixels.to(model.dtype)).last_hidden_state
+    """(B, 3, H, W) -> what stands for the image in a prompt (B, image tokens, d), of encoder and connector."""
+    return model.model.connector(model.model.vision_model(pixels.to(model.dtype)).last_hidden_state)
 
 
-def packed_logits(model: nn.Module, batch: dict[str, torch.Tensor], patches: torch.Tensor | None) -> torch.Tensor:
-    """Logits (labels, V) of the labelled positions of `packed` sequences; ``patches`` None: no image."""
+def encode_with_states(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """As `encode`, and the patches (B, patches, d) before and after each of the encoder's blocks."""
+    seen = model.model.vision_model(pixels.to(model.dtype), output_hidden_states=True)
+    return model.model.connector(seen.last_hidden_state), seen.hidden_states
+
+
+def packed_logits(model: nn.Module, batch: dict[str, torch.Tensor], image: torch.Tensor | None) -> torch.Tensor:
+    """Logits (labels, V) of the labelled positions of `packed` sequences.
+
+    ``image``: as `encode` gives; None: without.
+    """
     ids = batch["input_ids"]
     embedded = model.get_input_embeddings()(ids)
-    if patches is not None:
-        image = model.model.connector(patches).flatten(0, 1)
-        embedded = embedded.masked_scatter((ids == model.config.image_token_id)[..., None], image)
+    if image is not None:
+        embedded = embedded.masked_scatter((ids == model.config.image_token_id)[..., None], image.flatten(0, 1))
     hidden = model.model.text_model(
         inputs_embeds=embedded,
         attention_mask=batch["attention_mask"],

@@ -15,7 +15,6 @@ import torch
 
 from offline_compress.evaluate.caption_metrics import words
 from offline_compress.export.prompt import Prompt
-from offline_compress.models.kept_glimpses import KeptGlimpses
 from offline_compress.models.photo_views import PhotoViews, View
 from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
 from offline_compress.train.packed_captions import packed
@@ -59,14 +58,14 @@ class PhotoBatches:
 class GlimpseBatches:
     """Parts of photos without captions. Batch `step` depends on the seed and `step` alone."""
 
-    def __init__(self, kept: KeptGlimpses, size: int, seed: int = 0) -> None:
-        self.kept, self.size, self.seed = kept, size, seed
+    def __init__(self, views: PhotoViews, size: int, seed: int = 0) -> None:
+        self.views, self.size, self.seed = views, size, seed
 
     def batch(self, step: int) -> Batch:
         """What `view_tensors` gives."""
-        photos = len(self.kept.views)
-        turn = step // (photos // min(self.size, photos))
-        return view_tensors([self.kept.glimpse(i, turn) for i in photos_of(step, photos, self.size, self.seed, 4)])
+        rng = np.random.default_rng([self.seed, 3, step])
+        chosen = photos_of(step, len(self.views), self.size, self.seed, 4)
+        return view_tensors([self.views.glimpse(photo, rng) for photo in chosen])
 
 
 class TextBatches:
@@ -111,9 +110,7 @@ def photos_of(step: int, count: int, size: int, seed: int, stream: int) -> np.nd
 
 
 def view_tensors(views: Sequence[View]) -> Batch:
-    """pixel_values (B, 1, 3, H, W), features (B, 49, 1280) of the teacher."""
+    """pixel_values (B, 1, 3, H, W), and each of the teacher's maps (B, side * side, channels)."""
     pixels = np.stack([view.pixels for view in views]).astype(np.float32) / 255
-    return {
-        "pixel_values": normalised(pixels),
-        "features": torch.from_numpy(np.stack([view.features for view in views])),
-    }
+    maps = {name: torch.from_numpy(np.stack([view.maps[name] for view in views])) for name in views[0].maps}
+    return {"pixel_values": normalised(pixels), **maps}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the photo captioner in four stages: English, what to say of the teacher's features, eyes that give the
-same features, and all of it together on photographs."""
+same, and all of it together on photographs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
+from offline_compress.models.mobilenet_features import FEATURES
 from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.float_training import FloatTrainer
 from offline_compress.train.muon import Muon
-from offline_compress.train.packed_captions import encode, packed_logits
+from offline_compress.train.packed_captions import encode_with_states, packed_logits
 from offline_compress.train.photo_batches import Ahead, Batch
 from offline_compress.train.qat import BatchSource
 from offline_compress.train.teacher_bridge import TeacherBridge
@@ -25,7 +26,7 @@ from offline_compress.train.teacher_bridge import TeacherBridge
 @dataclass(frozen=True)
 class Stages:
     """Steps of each: `texts` captions without photos, text half alone; `teacher` captions of the teacher's features,
-    text half and connector; `glimpses` the vision encoder alone; `photos` everything."""
+    text half alone too; `glimpses` encoder and connector; `photos` everything."""
 
     texts: int
     teacher: int
@@ -61,7 +62,7 @@ class PhotoTrainingConfig:
     last_rate: float = 0.3
     vision_rate: float = 0.5
     hidden_weight: float = 1.0
-    feature_weight: float = 0.5
+    map_weight: float = 0.5
     smoothing: float = 0.1
     dropout: float = 0.2
     mean_over_steps: int = 100
@@ -130,21 +131,19 @@ class PhotoTrainer(FloatTrainer):
         if stage == "texts":
             return {"answer": caption_loss(self.worker, batch, None, self.config.smoothing)}
         if stage == "teacher":
-            patches = self.heads.adapted(batch["features"]).to(self.worker.dtype)
-            return {"answer": caption_loss(self.worker, batch, patches, self.config.smoothing)}
-        patches = encode(self.worker, batch["pixel_values"][:, 0])
+            image = self.heads.adapted(batch[FEATURES]).to(self.worker.dtype)
+            return {"answer": caption_loss(self.worker, batch, image, self.config.smoothing)}
+        image, states = encode_with_states(self.worker, batch["pixel_values"][:, 0])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-            hidden, features = self.heads.distances(patches, batch["features"])
-        taught = {"hidden": hidden, "features": features}
+            taught = self.heads.distances(image, states, batch)
         if stage == "glimpses":
             return taught
-        return {"answer": caption_loss(self.worker, batch, patches, self.config.smoothing), **taught}
+        return {"answer": caption_loss(self.worker, batch, image, self.config.smoothing), **taught}
 
     def weight(self, loss: str, stage: str) -> float:
         """The teacher's losses fade as the encoder learns from the captions themselves."""
         fading = 0.1 + 0.9 * self.config.rate_factor(self.step) / self.config.last_rate if stage == "photos" else 1.0
-        return {"answer": 1.0, "hidden": fading * self.config.hidden_weight,
-                "features": fading * self.config.feature_weight}[loss]  # fmt: skip
+        return {"answer": 1.0, "hidden": fading * self.config.hidden_weight}.get(loss, fading * self.config.map_weight)
 
     def set_rates(self, stage: str) -> None:
         factor = self.config.rate_factor(self.step)
@@ -193,10 +192,10 @@ class PhotoTrainer(FloatTrainer):
 def make_optimisers(
     model: nn.Module, bridge: TeacherBridge, config: PhotoTrainingConfig
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """A group `sees` where it belongs to the vision encoder. Norms and biases are not decayed."""
+    """A group `sees` where it belongs to encoder or connector. Norms and biases are not decayed."""
     vision, text = model.model.vision_model, model.model.text_model
     inside = {id(p) for blocks in (vision.encoder.layers, text.layers) for p in blocks.parameters() if p.ndim == 2}
-    eyes = {id(p) for p in vision.parameters()}
+    eyes = {id(p) for part in (vision, model.model.connector) for p in part.parameters()}
     matrices, others = [], []
     for sees in (True, False):
         mine = [p for p in [*model.parameters(), *bridge.parameters()] if (id(p) in eyes) == sees]
@@ -211,12 +210,10 @@ def make_optimisers(
     )
 
 
-def caption_loss(
-    model: nn.Module, batch: dict[str, torch.Tensor], patches: torch.Tensor | None, smoothing: float
-) -> torch.Tensor:
-    """Mean cross-entropy of all captions' tokens of `packed` sequences; ``patches`` None: no image."""
+def caption_loss(model: nn.Module, batch: Batch, image: torch.Tensor | None, smoothing: float) -> torch.Tensor:
+    """Mean cross-entropy of all captions' tokens of `packed` sequences; ``image`` None: without."""
     known = batch["labels"] != IGNORED_LABEL
-    logits = packed_logits(model, batch, patches).float()
+    logits = packed_logits(model, batch, image).float()
     return functional.cross_entropy(logits, batch["labels"][known], label_smoothing=smoothing)
 
 

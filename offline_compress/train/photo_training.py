@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ from offline_compress.evaluate.captioning import answer_log_probabilities, greed
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import save_folder
-from offline_compress.models.kept_glimpses import KeptGlimpses
-from offline_compress.models.mobilenet_features import MobileNetFeatures
+from offline_compress.models.mobilenet_features import FEATURES, MAPS, MobileNetFeatures
 from offline_compress.models.photo_model import (
     IMAGE_SIZE,
     IMAGE_TOKENS,
+    PATCH_SIZE,
     VOCABULARY,
     build_photo_model,
     photo_config,
@@ -41,19 +40,18 @@ from offline_compress.train.float_training import TrainingProgress
 from offline_compress.train.packed_captions import encode
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
-from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes
+from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, distance
 from offline_compress.train.training_curve import TrainingCurve
 
-CHECKPOINT, CURVE, PICTURE, MODEL, GLIMPSES = "checkpoint.pt", "curve.jsonl", "curve.png", "model", "glimpses"
+CHECKPOINT, CURVE, PICTURE, MODEL = "checkpoint.pt", "curve.jsonl", "curve.png", "model"
 QUICK_PHOTOS = 100
 CURVE_EVERY = 10
 PREVIEW_EVERY = 250
 SAMPLES = 300  # photos whose patches and features are looked at before the training begins
-GLIMPSES_PER_PHOTO = 8
-GLIMPSES_IN_STEP = 4  # times as many as photos with captions: nothing is read with them
+GLIMPSES_IN_STEP = 2  # times as many as photos with captions: nothing is read with them
 PANELS = (
     ("caption loss", ("answer",)),
-    ("teacher", ("hidden", "features", "dev_hidden")),
+    ("teacher", ("hidden", *MAPS, "dev_hidden")),
     ("dev captions", ("dev_cider", "dev_bleu_4", "dev_rouge_l")),
 )
 
@@ -88,17 +86,17 @@ class PhotoTraining:
         model = build_photo_model(photo_config(len(self.tokenizer)), self.seed)
         use_plain_attention(model)
         views = PhotoViews(self.data.train, self.data.teacher, IMAGE_SIZE)
-        features, pixels = samples(views)
-        whiten_patches(model.model.vision_model.embeddings.patch_embedding, pixels)
-        kept = KeptGlimpses(views, self.out / GLIMPSES, GLIMPSES_PER_PHOTO, self.seed)
-        self.say(f"parts of photos: {kept.nbytes / 1e9:.1f} GB of disk while it trains")
+        seen = view_tensors([views.whole(i) for i in range(min(SAMPLES, len(views)))])
+        whiten_patches(model.model.vision_model.embeddings.patch_embedding, seen["pixel_values"][:, 0])
         batches = StagedBatches(
             self.config.stages,
             TextBatches(self.data.texts or told, self.tokenizer, self.prompt, self.batch, self.seed),
             PhotoBatches(views, captions, self.tokenizer, self.prompt, self.batch, self.seed),
-            GlimpseBatches(kept, GLIMPSES_IN_STEP * self.batch, self.seed),
+            GlimpseBatches(views, GLIMPSES_IN_STEP * self.batch, self.seed),
         )
-        bridge = TeacherBridge(model.config.vision_config.hidden_size, features.mean(0), features.std(0))
+        vision, text = model.config.vision_config, model.config.text_config
+        maps = {name: seen[name].numpy() for name in MAPS}
+        bridge = TeacherBridge(vision.hidden_size, IMAGE_SIZE // PATCH_SIZE, text.hidden_size, maps)
         self.trainer = PhotoTrainer(model, batches, bridge, self.config)
         self.curve = TrainingCurve(self.out / CURVE, CURVE_EVERY)
 
@@ -119,7 +117,6 @@ class PhotoTraining:
             report(progress)
 
         self.trainer.run(both, self.checkpoint)
-        shutil.rmtree(self.out / GLIMPSES)
         return self.out / MODEL
 
     def checkpoint(self, trainer: PhotoTrainer) -> None:
@@ -140,15 +137,16 @@ class PhotoTraining:
         images = squares(self.data.dev, QUICK_PHOTOS)
         references = [plain(texts) for texts in self.data.dev.captions[: len(images)]]
         model, stages = self.trainer.kept, self.config.stages
-        own = model.model.vision_model
+        own = model.model.vision_model, model.model.connector
         if self.trainer.step <= stages.texts + stages.teacher:
             model.model.vision_model = TeacherEyes(self.data.teacher, self.trainer.heads)
+            model.model.connector = torch.nn.Identity()
         try:
             said = greedy_captions(model, self.tokenizer, self.prompt, images, max_new_tokens=24)
             first = [texts[0] for texts in references]
             scores = answer_log_probabilities(model, self.tokenizer, self.prompt, images, first)
         finally:
-            model.model.vision_model = own
+            model.model.vision_model, model.model.connector = own
         metrics = caption_metrics(said, references, meteor=False)
         if self.trainer.step > stages.texts + stages.teacher:
             metrics["hidden"] = self.distance(images)
@@ -160,15 +158,9 @@ class PhotoTraining:
     @torch.no_grad()
     def distance(self, images: list[np.ndarray]) -> float:
         """Of the kept encoder on whole images from what the adapter gives, as a share of its variance."""
-        features = torch.from_numpy(np.stack([self.data.teacher(image) for image in images]))
-        hidden = encode(self.trainer.kept, normalised(np.stack(images).astype(np.float32) / 255)[:, 0])
-        return self.trainer.heads.distances(hidden, features)[0].item()
-
-
-def samples(views: PhotoViews) -> tuple[np.ndarray, torch.Tensor]:
-    """Of some photos the teacher's features (patches, 1280), and pixels (B, 3, H, W) as the encoder sees them."""
-    seen = view_tensors([views.whole(i) for i in range(min(SAMPLES, len(views)))])
-    return seen["features"].flatten(0, 1).numpy(), seen["pixel_values"][:, 0]
+        features = torch.from_numpy(np.stack([self.data.teacher(image)[FEATURES] for image in images]))
+        given = encode(self.trainer.kept, normalised(np.stack(images).astype(np.float32) / 255)[:, 0])
+        return distance(given, self.trainer.heads.adapted(features)).item()
 
 
 def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:

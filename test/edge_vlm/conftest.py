@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings made for tests, a pipeline without a model, and the shared data where it is there."""
+"""Recordings made for tests, and a pipeline without a model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,6 @@ SECOND = 1_000_000_000
 
 settings.register_profile("repeatable", derandomize=True, database=None)  # the same cases everywhere, no files
 settings.load_profile("repeatable")
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """The folder of real recordings and videos beside the repository."""
-    path = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not path.is_dir():
-        pytest.skip(f"real recordings are not here: {path}")
-    return path
 
 
 class Messages:

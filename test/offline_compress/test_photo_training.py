@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
@@ -8,10 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from edge_vlm.errors import InputError, OutputError  # noqa: E402
+from edge_vlm.errors import InputError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
-from offline_compress.models.kept_glimpses import REPEATS, KeptGlimpses, reserved  # noqa: E402
-from offline_compress.models.mobilenet_features import CHANNELS, SIDE  # noqa: E402
+from offline_compress.models.mobilenet_features import FEATURES, MAPS  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
 from offline_compress.models.photo_views import PhotoViews, View  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
@@ -27,31 +24,33 @@ from offline_compress.train.photo_trainer import (  # noqa: E402
     Stages,
     caption_loss,
 )
-from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes  # noqa: E402
+from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, by_cell, distance  # noqa: E402
 
 CAPTIONS = [
     ("a dog runs", "a brown dog on the left"),
     ("two boys", "boys on a field of grass"),
     ("a cat", "a cat sits"),
 ]
-SIZE, TOKENS = 56, 49
+SIZE, CELLS, TOKENS = 56, 14, 49
 FEW = Stages(2, 2, 2, 2)
 
 
 class Teacher:
-    """In the place of MobileNetV2: sees the mean colour of each of 7 x 7 fields, in its first three channels."""
+    """In the place of MobileNetV2: sees the mean colour of each field, in the first three channels of each map."""
 
     def __call__(self, image_rgb):
-        features = np.zeros((SIDE * SIDE, CHANNELS), np.float32)
-        features[:, :3] = cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3) / 255
-        return features
+        maps = {name: np.zeros((side * side, channels), np.float32) for name, (side, channels) in MAPS.items()}
+        for name, (side, _) in MAPS.items():
+            seen = cv2.resize(image_rgb, (side, side), interpolation=cv2.INTER_AREA)
+            maps[name][:, :3] = seen.reshape(-1, 3) / 255
+        return maps
 
 
 def small_config(vocabulary):
     config = photo_config(vocabulary)
     vision, text = config.vision_config, config.text_config
     vision.hidden_size, vision.intermediate_size, vision.num_attention_heads, vision.num_hidden_layers = 32, 48, 2, 2
-    vision.image_size, vision.patch_size = SIZE, SIZE // SIDE
+    vision.image_size, vision.patch_size = SIZE, SIZE // CELLS
     text.hidden_size, text.intermediate_size, text.num_hidden_layers, text.head_dim = 32, 48, 2, 8
     return config
 
@@ -70,23 +69,22 @@ def views():
     return PhotoViews(photos, Teacher(), SIZE)
 
 
-@pytest.fixture(scope="module")
-def kept(views, tmp_path_factory):
-    return KeptGlimpses(views, tmp_path_factory.mktemp("glimpses"), 2, 1)
-
-
 def make_batches(views, tokenizer):
     return PhotoBatches(views, CAPTIONS, tokenizer, Prompt.smolvlm(TOKENS), 2, seed=1)
 
 
-def make_trainer(views, kept, tokenizer, stages=FEW, **options):
+def maps_of(views):
+    seen = [views.whole(i).maps for i in range(3)]
+    return {name: np.stack([maps[name] for maps in seen]) for name in MAPS}
+
+
+def make_trainer(views, tokenizer, stages=FEW, **options):
     model = build_photo_model(small_config(len(tokenizer)))
     use_plain_attention(model)
     texts = TextBatches([text for texts in CAPTIONS for text in texts], tokenizer, Prompt.smolvlm(TOKENS), 1)
-    batches = StagedBatches(stages, texts, make_batches(views, tokenizer), GlimpseBatches(kept, 4, 1))
-    features = np.concatenate([views.whole(i).features for i in range(3)])
+    batches = StagedBatches(stages, texts, make_batches(views, tokenizer), GlimpseBatches(views, 4, 1))
     torch.manual_seed(0)
-    bridge = TeacherBridge(32, features.mean(0), features.std(0))
+    bridge = TeacherBridge(32, CELLS, 32, maps_of(views))
     config = PhotoTrainingConfig(stages, **({"warmup_steps": 1, "bf16": False, "dropout": 0.0} | options))
     return PhotoTrainer(model, batches, bridge, config)
 
@@ -115,7 +113,7 @@ def test_packed_captions_are_learned_as_if_each_stood_alone(views, tokenizer):
 
 def test_captions_with_sides_are_not_told_of_mirrored_views(views, tokenizer):
     batches = make_batches(views, tokenizer)
-    straight, mirrored = (View(np.zeros((SIZE, SIZE, 3)), np.zeros((TOKENS, CHANNELS)), flag) for flag in (False, True))
+    straight, mirrored = (View(np.zeros((SIZE, SIZE, 3)), {}, flag) for flag in (False, True))
     assert batches.told(0, straight) == batches.answers[0]
     assert batches.told(0, mirrored) == batches.answers[0][:1]
     assert batches.told(1, mirrored) == batches.answers[1]
@@ -132,34 +130,16 @@ def test_packed_sequences_see_prompt_and_own_caption_only():
 def test_a_view_depends_on_its_generator_alone_and_the_teacher_sees_the_same_picture(views):
     for kind in (views.told, views.glimpse):
         first, again, other = (kind(1, np.random.default_rng(seed)) for seed in (3, 3, 4))
-        assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.features, again.features)
         assert not np.array_equal(first.pixels, other.pixels)
+        assert np.array_equal(first.pixels, again.pixels)
         seen = Teacher()(first.pixels)
-        assert np.abs(seen - first.features).max() < 0.2, "another picture would be further away than resizing"
+        for name in MAPS:
+            assert np.array_equal(first.maps[name], again.maps[name])
+            assert np.abs(seen[name] - first.maps[name]).max() < 0.2, "another picture would be further away"
 
 
-def test_kept_glimpses_come_again_a_few_times_and_are_then_replaced(views, tmp_path):
-    kept = KeptGlimpses(views, tmp_path, 2, 1)
-    made = [kept.glimpse(photo, turn) for photo in range(3) for turn in range(2)]
-    kept.pixels.flush()
-    views_without_teacher = dataclasses.replace(views, teacher=None)
-    again = KeptGlimpses(views, tmp_path, 2, 1)
-    again.views = views_without_teacher  # nothing is made a second time
-    for i, view in enumerate(made):
-        same = again.glimpse(i // 2, i % 2 + 2 * (REPEATS - 1))
-        assert np.array_equal(same.pixels, view.pixels) and np.array_equal(same.features, view.features)
-        assert same.mirrored == view.mirrored
-    assert not np.array_equal(made[0].pixels, made[1].pixels)
-    later = kept.glimpse(0, 2 * REPEATS)
-    assert not np.array_equal(later.pixels, made[0].pixels)
-    assert np.array_equal(kept.glimpse(0, 0).pixels, made[0].pixels), "a turn gives the same, whatever came before"
-    assert not KeptGlimpses(views, tmp_path, 2, 5).made.any(), "another seed, other glimpses"
-    with pytest.raises(OutputError, match="free space"):
-        reserved(tmp_path / "large", np.uint8, (1 << 60,))
-
-
-def test_stages_follow_one_another_and_each_learns_its_own_part(views, kept, tokenizer):
-    trainer = make_trainer(views, kept, tokenizer, Stages(8, 30, 40, 10), matrix_rate=0.01, rate=3e-3)
+def test_stages_follow_one_another_and_each_learns_its_own_part(views, tokenizer):
+    trainer = make_trainer(views, tokenizer, Stages(8, 30, 40, 10), matrix_rate=0.01, rate=3e-3)
     losses, changed = [], []
     eyes, tongue = trainer.model.model.vision_model, trainer.model.model.text_model
 
@@ -171,37 +151,42 @@ def test_stages_follow_one_another_and_each_learns_its_own_part(views, kept, tok
 
     trainer.run(report, lambda t: None)
     assert [set(losses[i]) for i in (0, 8, 38, 78)] == [
-        {"answer"}, {"answer"}, {"hidden", "features"}, {"answer", "hidden", "features"},
+        {"answer"}, {"answer"}, {"hidden", *MAPS}, {"answer", "hidden", *MAPS},
     ]  # fmt: skip
     assert losses[37]["answer"] < losses[8]["answer"] < losses[0]["answer"]
-    assert losses[77]["hidden"] < 0.7 * losses[38]["hidden"]
+    assert all(losses[77][name] < 0.7 * losses[38][name] for name in ("hidden", "edges", "parts"))
     assert changed[0][0] == changed[37][0] and changed[0][1] != changed[37][1], "eyes rest while the text half learns"
     assert changed[38][1] == changed[77][1] and changed[38][0] != changed[77][0], "and the other way round"
     assert changed[78][0] != changed[87][0] and changed[78][1] != changed[87][1]
 
 
-def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, kept, tokenizer):
-    trainer = make_trainer(views, kept, tokenizer)
-    features = torch.from_numpy(np.stack([views.whole(i).features for i in range(3)]))
-    hidden, _ = trainer.heads.distances(trainer.heads.adapted(features), features)
-    assert hidden.item() == 0
+def test_an_encoder_that_gives_the_adapted_features_is_at_distance_zero(views, tokenizer):
+    bridge = make_trainer(views, tokenizer).heads
+    features = torch.from_numpy(maps_of(views)[FEATURES])
     images = torch.from_numpy(np.stack([views.whole(i).pixels for i in range(3)])).permute(0, 3, 1, 2) / 127.5 - 1
-    eyes = TeacherEyes(Teacher(), trainer.heads)(images).last_hidden_state
+    eyes = TeacherEyes(Teacher(), bridge)(images).last_hidden_state
     assert eyes.shape == (3, TOKENS, 32)
-    assert trainer.heads.distances(eyes, features)[0].item() < 0.05, "but for resizing"
+    assert distance(bridge.adapted(features), bridge.adapted(features)).item() == 0
+    assert distance(eyes, bridge.adapted(features)).item() < 0.05, "but for resizing"
 
 
-def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, kept, tokenizer):
-    whole, first = make_trainer(views, kept, tokenizer), make_trainer(views, kept, tokenizer)
+def test_a_finer_map_is_told_by_the_cell_that_it_lies_in():
+    fine = torch.arange(16.0).reshape(1, 16, 1)  # 4 x 4
+    assert by_cell(fine, 4)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    assert torch.equal(by_cell(fine, 16), fine)
+
+
+def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, tokenizer):
+    whole, first = make_trainer(views, tokenizer), make_trainer(views, tokenizer)
     whole.run(lambda p: None, lambda t: None)
     for _ in range(5):
         first.train_step()
         first.step += 1
-    again = make_trainer(views, kept, tokenizer)
+    again = make_trainer(views, tokenizer)
     again.restore(first.state(), "checkpoint.pt")
     again.run(lambda p: None, lambda t: None)
     for a, b in zip(whole.kept.parameters(), again.kept.parameters(), strict=True):
         assert torch.equal(a, b)
-    make_trainer(views, kept, tokenizer, Stages(2, 2, 9, 9)).restore(first.state(), "checkpoint.pt")
+    make_trainer(views, tokenizer, Stages(2, 2, 9, 9)).restore(first.state(), "checkpoint.pt")
     with pytest.raises(InputError, match="other training options"):
-        make_trainer(views, kept, tokenizer, rate=0.5).restore(first.state(), "checkpoint.pt")
+        make_trainer(views, tokenizer, rate=0.5).restore(first.state(), "checkpoint.pt")
