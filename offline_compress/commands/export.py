@@ -10,9 +10,7 @@ from custom_ops.spec import CacheFormat
 from edge_vlm.commands.numbers import count
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
-from offline_compress.export.checkpoint import read_json_object
-from offline_compress.export.model_shape import read_vision_shape
-from offline_compress.export.prompt import QUESTION, Prompt
+from offline_compress.export.prompt import QUESTION
 from offline_compress.export.weights import ModelWeights
 
 HELP = "write a Hugging Face folder as a float32 bundle"
@@ -21,7 +19,6 @@ HELP = "write a Hugging Face folder as a float32 bundle"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
-    parser.add_argument("--variant", choices=["original"], default="original", help="ternary, binary: see compress")
     parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument("--question", default=QUESTION, help="the question that every caption answers")
     parser.add_argument("--shallow-layers", type=count, help="vision blocks of the shallow branch (default: half)")
@@ -32,29 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from offline_compress.models.chat_prompt import folder_prompt
+    from offline_compress.models.loading import read_image_settings
+
     weights = ModelWeights.from_hf_folder(args.folder)
-    mean, std = image_statistics(args.folder)
+    image = read_image_settings(args.folder, weights.config)
     options = ExportOptions(
-        variant=args.variant,
+        variant="original",
         name=args.name or args.folder.resolve().name,
         shallow_layers=args.shallow_layers,
         context_length=args.context,
         max_new_tokens=args.max_new_tokens,
         cache_format=None if args.cache is None else CacheFormat[args.cache.upper()],
-        image_mean=mean,
-        image_std=std,
-        report={"variant": args.variant, "source": args.folder.resolve().name, "layers": []},
+        image_mean=image.mean,
+        image_std=image.std,
+        report={"variant": "original", "source": args.folder.resolve().name, "layers": []},
     )
-    prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens, args.question)
+    prompt = folder_prompt(args.folder, args.question)
     path = export_bundle(weights, args.folder / "tokenizer.json", args.out, options, prompt)
     info = Bundle.load(path, verify=False).info
     print(f"{path}: {info.name} ({info.variant}), {info.weight_bytes / 1e6:.1f} MB of weights")
     return 0
-
-
-def image_statistics(folder: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per channel from preprocessor_config.json; 0.5 where there is none."""
-    path = folder / "preprocessor_config.json"
-    settings = read_json_object(path) if path.is_file() else {}
-    half = [0.5, 0.5, 0.5]
-    return tuple(settings.get("image_mean", half)), tuple(settings.get("image_std", half))

@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import HEAD, TEXT
+from offline_compress.models.chat_prompt import chat_prompt
+from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import read_image_settings
 from offline_compress.models.streamed import StreamedVlm
-from offline_compress.pairs.chat_prompt import chat_prompt
 from offline_compress.quantize.block import Block
 from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
 from offline_compress.quantize.hidden_states import HiddenStates
@@ -30,7 +30,7 @@ CHUNK = 8
 def sample_batches(folder: Path, samples: Sequence[Sample]) -> Batches:
     """The first caption of each sample, as calibration batches."""
     config = read_config(folder)
-    settings, tokenizer = read_image_settings(folder, config), AutoTokenizer.from_pretrained(folder)
+    settings, tokenizer = read_image_settings(folder, config), open_tokenizer(folder)
     start = prompt_ids(tokenizer, chat_prompt(tokenizer, read_vision_shape(config).image_tokens))
     batches = []
     for first in range(0, len(samples), CHUNK):

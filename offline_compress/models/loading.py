@@ -16,7 +16,9 @@ from offline_compress.export.checkpoint import COPY_AGAIN, read_json_object
 from offline_compress.export.errors import CheckpointError
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import QUESTION, Prompt
+from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.families import open_checkpoint
+from offline_compress.models.folder_tokenizer import open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,17 @@ class LoadedVlm:
 
 def load_vlm(folder: Path | str, question: str = QUESTION) -> LoadedVlm:
     """Raises CheckpointError naming the file that is missing, damaged or of another model family."""
-    from transformers import AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForImageTextToText
 
     folder = Path(folder)
     config = open_checkpoint(folder).config
-    if not (folder / "tokenizer.json").is_file():
-        raise CheckpointError(f"{folder / 'tokenizer.json'}: no such file", COPY_AGAIN)
+    tokenizer = open_tokenizer(folder)
     try:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers, safetensors and tokenizers raise many kinds for damaged files
+    except Exception as error:  # transformers and safetensors raise many kinds for damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{folder}: the model cannot be loaded ({reason})", COPY_AGAIN) from error
-    prompt = Prompt.smolvlm(read_vision_shape(config).image_tokens, question)
+    prompt = chat_prompt(tokenizer, read_vision_shape(config).image_tokens, question)
     return LoadedVlm(folder, model.eval(), tokenizer, read_image_settings(folder, config), prompt)
 
 

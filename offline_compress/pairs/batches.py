@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import Prompt
+from offline_compress.models.chat_prompt import chat_prompt
+from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
-from offline_compress.pairs.chat_prompt import chat_prompt
 from offline_compress.train.caption_batches import answer_ids, augmented, prompt_ids, sequences
 
 
@@ -76,6 +76,6 @@ def pair_batches(folder: Path, pairs: CaptionedImages, size: int, seed: int, **o
     """
     cv2.setNumThreads(1)
     config = read_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = open_tokenizer(folder)
     prompt = chat_prompt(tokenizer, read_vision_shape(config).image_tokens)
     return PairBatches(pairs, tokenizer, prompt, read_image_settings(folder, config), size, seed, **options)

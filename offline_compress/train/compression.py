@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from edge_vlm.files import make_folder
-from offline_compress.commands.export import image_statistics
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.checkpoint import Checkpoint
-from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import linear_names
-from offline_compress.export.prompt import Prompt
 from offline_compress.export.weights import ModelWeights
+from offline_compress.models.chat_prompt import folder_prompt
+from offline_compress.models.loading import read_image_settings
 from offline_compress.quantize.block_work import require_space
 from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
@@ -194,9 +193,8 @@ def write_bundle(
     source: Source, weights: ModelWeights, out: Path, name: str, report: dict, dense_ternary: bool = False
 ) -> Path:
     """Export; the folder ``out`` is replaced whole. Raises ExportError or OutputError."""
-    mean, std = image_statistics(source.folder)
+    image = read_image_settings(source.folder, weights.config)
     options = ExportOptions(
-        source.variant, name, image_mean=mean, image_std=std, report=report, dense_ternary=dense_ternary
+        source.variant, name, image_mean=image.mean, image_std=image.std, report=report, dense_ternary=dense_ternary
     )
-    prompt = Prompt.smolvlm(read_vision_shape(weights.config).image_tokens)
-    return export_bundle(weights, source.folder / "tokenizer.json", out, options, prompt)
+    return export_bundle(weights, source.folder / "tokenizer.json", out, options, folder_prompt(source.folder))

@@ -6,13 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from edge_vlm.errors import SourceError
 from offline_compress.export.checkpoint import read_config, read_json_object
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import Prompt
+from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.dataset import SHARD, open_split
+from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.train.caption_batches import CaptionBatches
 
 
@@ -31,8 +33,8 @@ def scene_data(folder: Path, cache: Path, size: int, seed: int) -> SceneData:
     Raises SourceError where the cache holds none.
     """
     scenes = open_split(Path(cache), "train", cached_scenes(Path(cache)))
-    prompt = Prompt.smolvlm(read_vision_shape(read_config(folder)).image_tokens)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = open_tokenizer(folder)
+    prompt = chat_prompt(tokenizer, read_vision_shape(read_config(folder)).image_tokens)
     return SceneData(CaptionBatches(scenes, tokenizer, prompt, size, seed), tokenizer, prompt)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face folder to a bundle: the exported graphs compute what training computed."""
 
+import json
 import shutil
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_exported_graphs_equal_the_fake_quantised_model(hf_folder, tmp_path, var
     # a value on the edge between two int8 steps may fall to either side, hence not 1e-6
     assert np.abs(logits - wanted).max() < 1e-2 * np.abs(wanted).max()
     assert (logits.argmax(1) == wanted.argmax(1)).mean() > 0.95
+
+
+def test_the_bundle_asks_as_the_models_own_chat_template_does(hf_folder, tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(hf_folder, folder)
+    template = "{% for m in messages %}{{ '<|im_start|>Q ' }}{% for c in m.content %}{% if c.type == 'image' %}<image>"
+    template += "{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %} A"
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    source = Source.read(folder, "binary")
+    rounded, rows = source.initial()
+    report = report_of(source, rows, None, None)
+    bundle = Bundle.load(write_bundle(source, rounded, tmp_path / "bundle", "tiny", report))
+    assert bundle.info.prompt.template == "<|im_start|>Q {image}{question} A"
 
 
 def test_rounding_alone_needs_no_torch_and_equals_the_modules(hf_folder):

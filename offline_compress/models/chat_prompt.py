@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from offline_compress.export.checkpoint import read_config
+from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import QUESTION, Prompt
+from offline_compress.models.folder_tokenizer import open_tokenizer
 
 IMAGE = "<image>"
 
@@ -22,3 +27,8 @@ def chat_prompt(tokenizer, image_tokens: int, question: str = QUESTION) -> Promp
         return standard
     template = text.replace(IMAGE, "{image}").replace(question, "{question}")
     return Prompt(template, standard.image, question)
+
+
+def folder_prompt(folder: Path, question: str = QUESTION) -> Prompt:
+    """`chat_prompt` of the model in ``folder``. Raises CheckpointError for a file that is missing or damaged."""
+    return chat_prompt(open_tokenizer(folder), read_vision_shape(read_config(folder)).image_tokens, question)
