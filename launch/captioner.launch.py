@@ -16,6 +16,8 @@ from launch import LaunchDescription
 ARGUMENTS = (
     ("image", "image", "Image topic; its compressed twin is <image>/compressed."),
     ("events", "events", "Event-camera topic; nothing is expected on it where there is no event camera."),
+    ("power", "power", "Topic of the power in watts, with energy:=power_topic."),
+    ("battery_state", "battery_state", "Topic of the battery, with energy:=battery_topic."),
     ("cameras", "", "Names of several cameras, separated by spaces: one node each, with the name as namespace."),
     ("name", "captioner", "Node name."),
     ("namespace", "", "Namespace of the node and its relative topics."),
@@ -65,6 +67,8 @@ def generate_launch_description() -> LaunchDescription:
             ("image", image),
             ("image/compressed", [image, "/compressed"]),
             ("events", LaunchConfiguration("events")),
+            ("power", LaunchConfiguration("power")),
+            ("battery_state", LaunchConfiguration("battery_state")),
         ],
         arguments=[
             "--cameras",

@@ -21,14 +21,13 @@ from edge_vlm.ros.diagnostics_publisher import DiagnosticsPublisher
 from edge_vlm.ros.energy import EnergyInput
 from edge_vlm.ros.inputs import Inputs, chosen_event_type
 from edge_vlm.ros.outputs import Outputs
-from edge_vlm.ros.pipeline_opening import PipelineOpener, tested
+from edge_vlm.ros.pipeline_opening import REOPENING, PipelineOpener, tested
 from edge_vlm.ros.services import Services
 from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.sources.message_types import COMPRESSED_IMAGE, IMAGE
 from edge_vlm.step_report import StepReport
 
 IMAGE_TYPES = {"raw": IMAGE, "compressed": COMPRESSED_IMAGE, "none": ""}
-_PIPELINE_PARAMETERS = {"reuse", "route", "prompt", "caption_max_age_s"}
 _STOP_S = 0.8
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -182,7 +181,7 @@ class CaptionerNode(Node):
             self.get_logger().error(f"frame failed ({in_a_row} in a row), starting the pipeline again: {error}")
 
     def _on_parameters(self, changed: set[str]) -> None:
-        if self._captioner is not None and changed & _PIPELINE_PARAMETERS:
+        if self._captioner is not None and changed & REOPENING:
             self._captioner.request_reopen()
 
     def _request_caption(self) -> CaptionRequest | str:

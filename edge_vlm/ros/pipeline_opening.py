@@ -18,6 +18,9 @@ from edge_vlm.pipeline_config import PipelineConfig
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.interpreter import engine_name
 
+# Parameters of a pipeline that can change while the node is configured: the pipeline is then made anew.
+REOPENING = frozenset({"variant", "reuse", "route", "prompt", "caption_max_age_s"})
+
 
 class PipelineOpener:
     """Loads the bundle and checks its checksums once; each call then makes a pipeline of the parameters as they are.

@@ -126,11 +126,11 @@ def test_settings_of_the_pipeline_change_between_two_frames(graph):
     graph.started(fake_opener())
     graph.publish(SECOND)
     graph.wait(lambda: len(graph.captions) == 1)
-    assert graph.set("reuse", False).successful
-    graph.publish(2 * SECOND)
-    graph.wait(lambda: len(graph.captions) == 2)
-    first, second = FakeLive.made
-    assert first.closed and not second.closed
+    for frame, (name, value) in enumerate((("reuse", False), ("variant", "sttf")), start=2):
+        assert graph.set(name, value).successful
+        graph.publish(frame * SECOND)
+        graph.wait(lambda: len(graph.captions) == frame)  # noqa: B023 - called at once
+    assert [pipeline.closed for pipeline in FakeLive.made] == [True, True, False]
 
 
 def test_no_parameter_table_row_without_a_descriptor(graph):

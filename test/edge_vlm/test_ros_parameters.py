@@ -8,6 +8,7 @@ import yaml
 
 from edge_vlm.pipeline_config import ROUTES
 from edge_vlm.ros.parameters import BY_NAME, PARAMETERS, markdown
+from edge_vlm.ros.pipeline_opening import REOPENING, pipeline_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,18 @@ def test_parameters_file_sets_only_what_there_is():
 )
 def test_wrong_values_are_refused_with_the_reason(name, value, reason):
     assert BY_NAME[name].problem(value).startswith(reason)
+
+
+def test_a_change_of_what_the_pipeline_is_made_from_makes_it_anew():
+    read = set()
+
+    class Values(dict):
+        def __getitem__(self, name):
+            read.add(name)
+            return BY_NAME[name].default
+
+    pipeline_config(Values())
+    assert {name for name in read if not BY_NAME[name].at_configure} == REOPENING
 
 
 def test_routes_are_those_of_the_pipeline():
