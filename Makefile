@@ -81,7 +81,7 @@ lock: $(VENV)/test.stamp ## pin the dependencies of pyproject.toml again
 	$(RUN) -m pip install --quiet uv
 	$(RUN) tools/lock.py
 
-clean: ## remove what was built here
+clean: ## remove what was built, trained and measured here
 	rm -rf out build custom_ops/lib .pytest_cache *.egg-info
 
 $(VENV)/onboard.stamp: requirements/onboard.lock tools/venv.sh

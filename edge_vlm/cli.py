@@ -61,9 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     except EdgeVlmError as error:
         return _fail(wanted, str(error))
     except ModuleNotFoundError as error:
-        return _fail(
-            wanted, f"Python package {error.name} is missing\n  remedy: {sys.executable} -m pip install edge_vlm"
-        )
+        remedy = f"in a checkout, {sys.executable} -m pip install ."
+        return _fail(wanted, f"Python package {error.name} is missing\n  remedy: {remedy}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return interrupted()

@@ -26,7 +26,7 @@ COMMANDS = {
     "train-events": ("train_events", "train the event classifier: N-MNIST, rendered gestures, DVS128 Gesture"),
     "sample-bag": ("sample_bag", "render the sample recording"),
 }
-_NOT_INSTALLED = "install what compression needs: pip install 'edge_vlm[offboard]'"
+_NOT_INSTALLED = "install what compression needs: in a checkout, pip install '.[offboard]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -87,7 +87,13 @@ PARAMETERS = (
         " taken wherever tokens are wanted, after the first frame.",
         choices=("auto", "full", "sparse", "shallow"),
     ),
-    Parameter("caption_max_age_s", 10.0, "A caption older than this is decoded again; 0: never for its age.", low=0.0, high=86400.0),
+    Parameter(
+        "caption_max_age_s",
+        10.0,
+        "A caption older than this is decoded again; 0: never for its age.",
+        low=0.0,
+        high=86400.0,
+    ),
     Parameter("stale_after_s", 2.0, "Without a frame for this long the diagnostics say STALE.", low=0.1, high=3600.0),
     Parameter(
         "publish_unchanged",
@@ -121,8 +127,9 @@ range. "At start": read-only afterwards. "While unconfigured": `ros2 lifecycle s
 
 """
 _TAIL = """
-The subscriptions of images and events also have `qos_overrides.<topic>.subscription.{history,depth,reliability,durability}`
-(at start, in a parameters file or with `-p`; no launch arguments). The topic is the one that is listened on after remapping:
+The subscriptions of images and events also have
+`qos_overrides.<topic>.subscription.{history,depth,reliability,durability}` (at start, in a parameters file or with
+`-p`; no launch arguments). The topic is the one that is listened on after remapping:
 
     ros2 run edge_vlm captioner --ros-args -r image:=/camera/image_raw \\
         -p qos_overrides./camera/image_raw.subscription.reliability:=reliable

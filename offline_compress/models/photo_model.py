@@ -11,7 +11,7 @@ from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS
 
 # 14 x 14 patches, 7 x 7 image tokens: a MobileNetV2 sees 224 pixels as 7 x 7 features. With patches of 24 pixels, as
-# many as tokens, the encoder learns much more slowly (docs/results/compress.md).
+# many as tokens, the encoder learns much more slowly (docs/decisions.md).
 IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR = 168, 12, 2
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE // SCALE_FACTOR) ** 2
 VOCABULARY = 3072
