@@ -11,11 +11,9 @@ from edge_vlm.files import make_folder, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
-from offline_compress.evaluate.layer_report import layer_table, layers_of, write_layers
+from offline_compress.evaluate.layer_report import labels_of, layer_table, layers_of, write_layers
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.train.progress import counted, open_console
-
-HELP = "memory, tokens/s, perplexity and captions of several bundles side by side"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     samples = heldout_samples(args.scenes) if args.images is None else image_samples(args.images, args.scenes)
     rows = []
-    for bundle in args.bundles:
-        with counted(f"{bundle.name}", len(samples), console) as progress:
+    for label, bundle in zip(labels_of(args.bundles), args.bundles, strict=True):
+        with counted(label, len(samples), console) as progress:
             rows.append(evaluate_bundle(bundle, samples, caption_scores, progress))
-        write_captions(args.out / f"captions_{bundle.name}.json", rows[-1], samples)
+        write_captions(args.out / f"captions_{label}.json", rows[-1], samples)
     write_comparison(rows, args.out)
     layers = layers_of(args.bundles)
     write_layers(layers, args.out)

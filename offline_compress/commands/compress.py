@@ -18,6 +18,7 @@ from offline_compress.evaluate.captioning import answer_log_probabilities, greed
 from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
+from offline_compress.export.bundle_writer import check_replaceable
 from offline_compress.export.weights import ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
@@ -45,7 +46,6 @@ from offline_compress.train.training_free import (
     verdict,
 )
 
-HELP = "quantise a Hugging Face folder, train it to recover, write the bundle"
 STEPS = {"ternary": 1000, "binary": 600}  # of training where nothing else is asked for
 DEFAULT_BITS = 4.5  # a weight, without training
 JUDGED = 64  # held-out images on which the float model is measured too
@@ -105,11 +105,13 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     choose_method(args)
     check_options(args)
+    if not args.plan_only:
+        check_replaceable(args.out)
     plan = None if args.plan is None else read_plan(args.plan)
     source = Source.read(args.folder, variant_of(args), plan)
     data = None if args.data_cache is None and args.images is None else open_data(args, console)
     steps = default_steps(args) if args.steps is None else args.steps
-    solves = steps == 0 and data is not None and (args.method == "auto" or source.has_low_bits)
+    solves = steps == 0 and data is not None and (args.method == "auto" or bool(source.solvable))
     solver = args.solver or ("gptq" if solves else "rtn")
     if args.plan_only and args.method != "auto":
         rows = planned_rows(source.weights, source.table)
@@ -129,9 +131,8 @@ def run(args: argparse.Namespace) -> int:
             solver, not args.no_saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
         source, weights, rows, training = compress_without_training(
-            source, None, data.calibration, config, work_folder(args),
-            args.resume == "auto", console,
-        )  # fmt: skip
+            source, data.calibration, config, work_folder(args), args.resume == "auto", console
+        )
         training["options"]["seed"] = args.seed
         solved = weights
     else:
@@ -181,7 +182,7 @@ def choose_method(args: argparse.Namespace) -> None:
     """Where none is given: without training never a ternary model, which would babble."""
     if args.method is not None:
         return
-    trains = args.steps != 0 and (bool(args.steps) or args.solver in (None, "rtn"))
+    trains = args.steps != 0 and (bool(args.steps) or args.solver is None)
     if args.budget_mb is not None or args.bits is not None:
         args.method = "auto"
     elif trains or args.plan is not None:
@@ -206,7 +207,7 @@ def variant_of(args: argparse.Namespace) -> str:
 
 
 def default_steps(args: argparse.Namespace) -> int:
-    return STEPS.get(variant_of(args), 0) if args.solver in (None, "rtn") else 0
+    return STEPS.get(variant_of(args), 0) if args.solver is None else 0
 
 
 def work_folder(args: argparse.Namespace) -> Path:
@@ -270,12 +271,12 @@ def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, co
     values = {key: value for key, value in result.to_json().items() if key not in ("captions", "path")}
     shown = ", ".join(f"{key} {value:.3f}" for key, value in result.metrics.items())
     console.print(f"held-out, through .tflite: perplexity {result.perplexity:.3f}, {shown}")
-    if not source.has_low_bits:  # nothing that could have lost its words
+    if all(line.method.bits >= 8 for line in source.table):  # nothing that could have lost its words
         return values
     few = samples[:JUDGED]
     before = streamed_perplexity(StreamedVlm.open(args.folder), sample_batches(args.folder, few))
     after = result.perplexity if len(few) == len(samples) else bundle_perplexity(args.out, few)
-    warning = verdict(after, before, args.method)
+    warning = verdict(after, before, variant_of(args))
     if warning:
         console.print(warning, highlight=False)
     return {**values, "judged": {"samples": len(few), "perplexity": after, "float_perplexity": before}}

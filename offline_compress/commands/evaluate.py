@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edge_vlm.commands.numbers import count
 
-HELP = "perplexity and caption metrics of bundles and models on images with captions"
 COLUMNS = ("token_perplexity", "word_perplexity")
 METRICS = ("cider", "bleu_4", "meteor", "rouge_l")
 

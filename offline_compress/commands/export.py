@@ -13,8 +13,6 @@ from offline_compress.export.bundle_writer import ExportOptions, export_bundle
 from offline_compress.export.prompt import QUESTION
 from offline_compress.export.weights import ModelWeights
 
-HELP = "write a Hugging Face folder as a float32 bundle"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="config.json, *.safetensors, tokenizer.json")

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from edge_vlm.commands.numbers import count
-from edge_vlm.errors import SourceError
+from edge_vlm.errors import OutputError, SourceError
 from edge_vlm.files import whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
 from offline_compress.evaluate.caption_metrics import words
@@ -30,8 +30,8 @@ from offline_compress.models.loading import load_vlm
 from offline_compress.pairs.opening import IMAGES, caption_lines
 from offline_compress.train.progress import counted, open_console
 
-HELP = "a user's images or recordings as captioned images, to compress with"
 BATCH = 8
+GATHERED = ".gathered"  # marks a folder that may be replaced
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = open_console()
+    check_replaceable(args.out)
     found = [item for source in args.sources for item in images_of(source, args.every)]
     if not found:
         raise SourceError(f"{', '.join(map(str, args.sources))}: no image that can be used", "name other sources")
@@ -116,9 +117,16 @@ def images_of(source: Path, every: int) -> Iterator[tuple[np.ndarray, list[str]]
         bag.close()
 
 
+def check_replaceable(out: Path) -> None:
+    """A folder that was not gathered is never replaced: it may hold somebody's work. Raises OutputError."""
+    if out.exists() and not (out / GATHERED).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and was not made by gather", "name another output folder")
+
+
 def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> None:
     """JPEG and .txt of each. The folder is replaced whole."""
     with whole_folder(out) as folder:
+        write_text(folder / GATHERED, "")
         for number, (image, captions) in enumerate(pairs):
             _, jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             write_bytes(folder / f"{number:05d}.jpg", jpeg.tobytes())

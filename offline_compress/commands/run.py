@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from edge_vlm.errors import EdgeVlmError
+from edge_vlm.errors import EdgeVlmError, InputError
 from edge_vlm.files import make_folder, write_json
 from edge_vlm.interrupts import INTERRUPTED
 from offline_compress.export.checkpoint import model_stamp
@@ -18,7 +18,6 @@ from offline_compress.recipe.schema import DEFAULTS, STAGES, Recipe, read_recipe
 from offline_compress.recipe.steps import Step, steps_of
 from offline_compress.train.progress import open_console
 
-HELP = "a recipe's stages, one after the other"
 DONE = "recipe.json"
 
 
@@ -37,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = with_options(read_recipe(args.recipe), args)
     steps = steps_of(recipe)
     done = done_before(recipe, steps) if args.resume == "auto" else 0
+    if args.stage and args.stage not in {step.stage for step in steps}:
+        raise InputError(f"{args.recipe}: no stage {args.stage}", f"it has {', '.join(step.stage for step in steps)}")
     wanted = [number for number, step in enumerate(steps) if args.stage in (None, step.stage)]
     redone = set(wanted) if args.stage else set(range(done, len(steps)))
     for number in wanted:

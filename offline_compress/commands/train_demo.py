@@ -11,7 +11,6 @@ from pathlib import Path
 
 from edge_vlm.commands.numbers import count, not_negative, positive
 
-HELP = "render scenes and train the demo model on them"
 SCENES = {"train": 28000, "validation": 600, "heldout": 600}
 
 

@@ -7,7 +7,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-HELP = "train the event classifier: N-MNIST, rendered gestures, DVS128 Gesture"
 CHECKPOINT, FRAMES, MODEL = "checkpoint.pt", "frames.npz", "model"
 VARIANTS = {"float32": "original", "int8": "int8"}
 METRICS, CONFUSION = "metrics.json", "confusion.png"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "train a captioner on photographs in the Flickr8k layout"
 STAGES = (
     ("texts", 240, "steps on captions without photos"),
     ("teacher", 1000, "steps of the text half on the teacher's features"),

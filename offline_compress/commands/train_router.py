@@ -28,7 +28,6 @@ from offline_compress.train.router_calibration import THRESHOLDS, Calibration, c
 from offline_compress.train.router_clips import render_clip
 from offline_compress.train.router_oracle import EncodedFrame, Trial, encode_whole, gate_quality, trials_of_clip
 
-HELP = "calibrate the token gate of a bundle and train its router on rendered clips"
 _CALIBRATION_CLIPS = 8
 _SEED_STRIDE = 100_003
 

@@ -22,7 +22,7 @@ class Column:
 
     title: str
     unit: str
-    value: Callable[[BundleEvaluation], float]
+    value: Callable[[BundleEvaluation], float | None]
     digits: int
     lower: bool
 
@@ -58,7 +58,8 @@ def comparison_table(rows: Sequence[BundleEvaluation]) -> Table:
 
 
 def cell(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> str:
-    shown, factor = f"{column.value(row):.{column.digits}f}", ratio(column, row, reference)
+    value, factor = column.value(row), ratio(column, row, reference)
+    shown = "-" if value is None else f"{value:.{column.digits}f}"
     return shown if row is reference or factor is None else f"{shown}\n{factor:.3g}x"
 
 
@@ -70,9 +71,9 @@ def comparison_json(rows: Sequence[BundleEvaluation]) -> dict:
 
 
 def ratio(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> float | None:
-    """None where the reference is zero."""
-    first = column.value(reference)
-    return round(column.value(row) / first, 5) if first else None
+    """None where the reference is zero, or one of the two has no such figure."""
+    value, first = column.value(row), column.value(reference)
+    return round(value / first, 5) if first and value is not None else None
 
 
 def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
@@ -86,8 +87,9 @@ def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
     figure, axes = pyplot.subplots(1, len(columns), figsize=(2.4 * len(columns), 3.0), squeeze=False)
     colours = pyplot.get_cmap("tab10").colors
     for axis, column in zip(axes[0], columns, strict=True):
-        values = [column.value(row) for row in rows]
-        bars = axis.bar([row.variant for row in rows], values, color=colours[: len(rows)])
+        values = [column.value(row) or 0.0 for row in rows]
+        bars = axis.bar(range(len(rows)), values, color=colours[: len(rows)])
+        axis.set_xticks(range(len(rows)), [row.variant for row in rows])
         axis.bar_label(bars, fmt=f"%.{column.digits}f", fontsize=8)
         direction = "lower is better" if column.lower else "higher is better"
         axis.set_title(f"{column.title} {f'({column.unit})' if column.unit else ''}\n{direction}", fontsize=9)

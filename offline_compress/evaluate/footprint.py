@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory and speed of a bundle, measured in a process of its own: nothing else has touched its memory.
 
-``python -m offline_compress.evaluate.footprint BUNDLE FRAMES.npy`` prints one line of JSON. Imports no torch.
+``python -m offline_compress.evaluate.footprint BUNDLE FRAMES.npz`` prints one line of JSON. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ class Footprint:
     peak_mb: float
     encode_ms: float
     prefill_ms: float
-    tokens_per_second: float
+    tokens_per_second: float | None
     prompt_tokens: int
     frames: int
 
@@ -51,8 +52,8 @@ class Footprint:
 def measure_footprint(bundle: Path | str, images: list[np.ndarray]) -> Footprint:
     """Run ``images`` (uint8 RGB) through the bundle in a fresh process. Raises EvaluationError with its message."""
     with tempfile.TemporaryDirectory() as folder:
-        frames = Path(folder) / "frames.npy"
-        np.save(frames, np.stack(images))
+        frames = Path(folder) / "frames.npz"
+        np.savez(frames, *images)
         command = [sys.executable, "-m", "offline_compress.evaluate.footprint", str(bundle), str(frames)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         try:
@@ -64,8 +65,8 @@ def measure_footprint(bundle: Path | str, images: list[np.ndarray]) -> Footprint
     return Footprint(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_here(bundle_path: Path, images: np.ndarray) -> Footprint:
-    """The measurement itself, in this process. images uint8 (frames, height, width, 3)."""
+def measure_here(bundle_path: Path, images: Sequence[np.ndarray]) -> Footprint:
+    """The measurement itself, in this process. images uint8 (height, width, 3), of any sizes."""
     from edge_vlm.runtime.bundle import Bundle
     from edge_vlm.runtime.text_decoder import TextDecoder
     from edge_vlm.runtime.vision_encoder import VisionEncoder
@@ -73,22 +74,23 @@ def measure_here(bundle_path: Path, images: np.ndarray) -> Footprint:
     before = rss_mb()
     bundle = Bundle.load(bundle_path)
     encoder, decoder = VisionEncoder(bundle), TextDecoder(bundle)
-    rows = []
+    rows, rates = [], []
     for index in range(WARM_UP_FRAMES + len(images)):
         features, encode_ms = encode_image(encoder, images[index % len(images)])
         decoder.reset()  # every caption from nothing, whatever came before it
         made = decoder.generate(features)
-        rate = 1e3 * len(made.token_ids) / made.decode_ms if made.token_ids else np.nan
-        rows.append((encode_ms, made.prefill_ms, rate))
+        rows.append((encode_ms, made.prefill_ms))
+        if made.token_ids and index >= WARM_UP_FRAMES:
+            rates.append(1e3 * len(made.token_ids) / made.decode_ms)
         prompt_tokens = made.prompt_tokens
-    encode_ms, prefill_ms, rate = (float(value) for value in np.nanmedian(rows[WARM_UP_FRAMES:], axis=0))
+    encode_ms, prefill_ms = (float(value) for value in np.median(rows[WARM_UP_FRAMES:], axis=0))
     return Footprint(
         model_mb=round(rss_mb() - before, 2),
         resident_mb=round(rss_mb(), 2),
         peak_mb=round(peak_rss_mb(), 2),
         encode_ms=round(encode_ms, 3),
         prefill_ms=round(prefill_ms, 3),
-        tokens_per_second=round(rate, 2),
+        tokens_per_second=round(float(np.median(rates)), 2) if rates else None,
         prompt_tokens=prompt_tokens,
         frames=len(images),
     )
@@ -104,7 +106,8 @@ def encode_image(encoder: VisionEncoder, image_rgb: np.ndarray) -> tuple[np.ndar
 
 def main() -> int:
     try:
-        footprint = measure_here(Path(sys.argv[1]), np.load(sys.argv[2]))
+        with np.load(sys.argv[2]) as frames:
+            footprint = measure_here(Path(sys.argv[1]), list(frames.values()))
     except EdgeVlmError as error:
         print(error, file=sys.stderr)
         return 1

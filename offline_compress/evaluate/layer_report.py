@@ -20,12 +20,21 @@ STAYS_FLOAT = "norms, biases, position embeddings: few bytes, and no matrix prod
 Layers = Mapping[str, Sequence[dict]]  # by bundle
 
 
+def labels_of(bundles: Sequence[Path]) -> list[str]:
+    """Folder names; where several bear the same, with the folder above them, or else a number."""
+    names = [Path(path).resolve().name for path in bundles]
+    longer = [f"{Path(path).resolve().parent.name}_{name}" for path, name in zip(bundles, names, strict=True)]
+    labels = [name if names.count(name) == 1 else long for name, long in zip(names, longer, strict=True)]
+    return [label if labels.count(label) == 1 else f"{label}_{i}" for i, label in enumerate(labels, start=1)]
+
+
 def layers_of(bundles: Sequence[Path]) -> dict[str, list[dict]]:
-    """The rows of each bundle's report.json; a bundle of another maker may have none. Raises BundleError."""
+    """The rows of each bundle's report.json by `labels_of`; a bundle of another maker may have none. Raises
+    BundleError."""
     found = {}
-    for path in bundles:
+    for label, path in zip(labels_of(bundles), bundles, strict=True):
         rows = Bundle.load(path, verify=False).report().get("layers", [])
-        found[Path(path).name] = [{key: row.get(key) for key in SHOWN} for row in rows]
+        found[label] = [{key: row.get(key) for key in SHOWN} for row in rows]
     return found
 
 

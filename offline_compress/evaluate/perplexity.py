@@ -8,23 +8,18 @@ prompt. Tokens count equally, whatever the length of their caption.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from edge_vlm.errors import InputError
 
-# image uint8 (rows, cols, 3) and caption -> log-probabilities (tokens + 1,) of its tokens and of the end marker
-Score = Callable[[np.ndarray, str], np.ndarray]
-
-
-def perplexity(score: Score, samples: Iterable[tuple[np.ndarray, str]]) -> float:
-    """Raises InputError where there are no samples or a log-probability is not finite."""
-    return from_log_probabilities(score(image, caption) for image, caption in samples)
-
 
 def from_log_probabilities(rows: Iterable[Sequence[float]]) -> float:
-    """Of log-probabilities of answer tokens, one row per caption."""
+    """Of log-probabilities of answer tokens and end marker, one row per caption.
+
+    Raises InputError where there are none, or one is not finite.
+    """
     total, count = 0.0, 0
     for row in rows:
         total, count = total - float(np.sum(row, dtype=np.float64)), count + len(row)

@@ -126,6 +126,14 @@ def stacked_groups(parts: Sequence[Groups]) -> Groups:
     return Groups(parts[0].size, np.concatenate([part.scale for part in parts]), zero)
 
 
+def finite(checkpoint: Checkpoint, name: str) -> np.ndarray:
+    """The tensor ``name``. Raises CheckpointError where it holds a value that is not finite."""
+    value = checkpoint[name]
+    if not np.isfinite(value).all():
+        raise CheckpointError(f"{checkpoint.tensors[name].path}: {name} holds NaN or infinity", COPY_AGAIN)
+    return value
+
+
 @dataclass(frozen=True)
 class StoredFloat:
     """A float matrix that stays on disk, in the place of a `LinearWeights`: ``read() -> float32 (N, K)`` anew at
@@ -143,8 +151,8 @@ class StoredFloat:
         """``name.weight``; a patch convolution is a matrix over its patches, a tied head may bear the other name."""
         name = EMBED_TOKENS if name == HEAD and f"{HEAD}.weight" not in checkpoint else name
         rows, *columns = checkpoint.shape(f"{name}.weight")
-        bias = checkpoint.get(f"{name}.bias")
-        return StoredFloat(rows, prod(columns), bias, lambda: checkpoint[f"{name}.weight"].reshape(rows, -1))
+        bias = None if f"{name}.bias" not in checkpoint else finite(checkpoint, f"{name}.bias")
+        return StoredFloat(rows, prod(columns), bias, lambda: finite(checkpoint, f"{name}.weight").reshape(rows, -1))
 
     @property
     def codes(self) -> np.ndarray:
@@ -196,10 +204,7 @@ class ModelWeights:
         names = linear_names(checkpoint.config, tied)
         linears = {name: StoredFloat.of_checkpoint(checkpoint, name) for name in names}
         owned = tuple(f"{name}." for name in (*linears, EMBED_TOKENS))
-        tensors = {name: checkpoint[name] for name in checkpoint if not name.startswith(owned)}
-        for name, value in tensors.items():
-            if not np.isfinite(value).all():
-                raise CheckpointError(f"{checkpoint.tensors[name].path}: {name} holds NaN or infinity", COPY_AGAIN)
+        tensors = {name: finite(checkpoint, name) for name in checkpoint if not name.startswith(owned)}
         return cls(checkpoint.config, linears, tensors)
 
     @classmethod

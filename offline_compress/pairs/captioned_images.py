@@ -37,7 +37,10 @@ class CaptionedImages:
             content = self.read(name)
         except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise SourceError(f"{name}: cannot be read ({error})", "copy the image again") from error
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        except cv2.error as error:  # more pixels than OpenCV agrees to
+            raise SourceError(f"{name}: {error.err or error}", "make it smaller, or remove it") from error
         if image is None:
             raise SourceError(f"{name}: not an image that OpenCV reads", "copy the image again, or remove it")
         return np.ascontiguousarray(image[:, :, ::-1])

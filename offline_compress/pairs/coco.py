@@ -39,9 +39,19 @@ def locate(name: str, annotations: Path, images: Path | None) -> Path | None:
     return next((place / name for place in folders if (place / name).is_file()), None)
 
 
-def find_annotations(folder: Path, split: str) -> list[Path]:
-    """Caption files of COCO's layout below ``folder``, those of the split before the others."""
+def find_annotations(folder: Path, split: str) -> Path | None:
+    """The caption file of ``split`` in COCO's layout below ``folder``; None where the folder is not of that layout.
+
+    A single file is taken for every split; without a test file the one of "val" stands for it, as its captions are
+    public. Raises SourceError where there are several files and none of the split.
+    """
     found = [path for pattern in ("*.json", "annotations/*.json") for path in sorted(folder.glob(pattern))]
     found = [path for path in found if path.name.startswith("captions")] or (found if len(found) == 1 else [])
-    wanted = {"dev": "val"}.get(split, split)
-    return sorted(found, key=lambda path: wanted not in path.stem)
+    if len(found) <= 1:
+        return next(iter(found), None)
+    for wanted in {"dev": ("dev", "val"), "test": ("test", "val")}.get(split, (split,)):
+        for path in found:
+            if wanted in path.stem:
+                return path
+    names = ", ".join(path.name for path in found)
+    raise SourceError(f"{folder}: no captions of the split {split!r} among {names}", "give the json itself")

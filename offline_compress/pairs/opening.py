@@ -27,7 +27,7 @@ def open_pairs(path: Path, split: str = "train") -> CaptionedImages:
     if (path / CAPTIONS).is_file():
         return open_flickr8k(path, split)
     annotations = find_annotations(path, split)
-    return open_coco(annotations[0]) if annotations else open_folder(path)
+    return open_folder(path) if annotations is None else open_coco(annotations)
 
 
 def open_folder(folder: Path) -> CaptionedImages:

@@ -54,20 +54,20 @@ def measure_formats(
     """
     methods = [method_named(name) for name in candidates]
     sensitivity = Sensitivity(vlm, batches, work / "states")
-    identity = {"pairs": sensitivity.pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp()}
+    identity = {"pairs": sensitivity.pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp(),
+                "dtype": str(vlm.dtype)}  # fmt: skip
     path, begun_path = work / "format_errors.json", sensitivity.folder / "begun.json"
     kept = read_kept(path, identity)
     if kept is not None:
         return kept
-    begun_identity = {**identity, "dtype": str(vlm.dtype)}
-    begun = read_begun(begun_path, begun_identity)
+    begun = read_begun(begun_path, identity)
     if begun is None:
         remove(sensitivity.folder)
         make_folder(sensitivity.folder)
         cost = estimate_plan(sensitivity.pairs, len(methods), ROWS, sensitivity.gram_tokens)
         require_space(sensitivity.folder, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
         announce(cost)
-        begun = {"identity": begun_identity, "losses": {}, "done": []}
+        begun = {"identity": identity, "losses": {}, "done": []}
         write_json(begun_path, begun)
     losses, done = begun["losses"], begun["done"]
 

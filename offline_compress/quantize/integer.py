@@ -7,7 +7,7 @@ import numpy as np
 
 from custom_ops.spec import WeightFormat
 from offline_compress.export.weights import LinearWeights
-from offline_compress.quantize.rows import QuantisedRows
+from offline_compress.quantize.rows import QuantisedRows, checked
 
 FORMATS = {2: WeightFormat.INT2, 3: WeightFormat.INT3, 4: WeightFormat.INT4}
 
@@ -17,7 +17,7 @@ def integer(weight: np.ndarray, name: str, bits: int, group: int, symmetric: boo
     from offline_compress.quantize.grids import INTEGER, Grid  # needs torch
     from offline_compress.quantize.solvers import solve
 
-    solved = solve(weight, Grid(INTEGER, bits, symmetric, group))
+    solved = solve(checked(weight, name), Grid(INTEGER, bits, symmetric, group))
     return QuantisedRows.of_weights(np.asarray(weight, np.float64), grouped_weights(solved))
 
 

@@ -44,7 +44,9 @@ def grid_of(method: Method) -> Grid:
 
 
 def exported(matrix: SolvedMatrix, bias: np.ndarray | None) -> LinearWeights:
-    """Codes and scales as the operators take them."""
+    """Codes and scales as the operators take them. Raises QuantizeError for scaled columns: no operator undoes that."""
+    if not bool((matrix.column_scale == 1).all()):
+        raise QuantizeError("a matrix with scaled columns (awq) cannot be exported", "use another solver")
     if matrix.grid.kind == INTEGER:
         return grouped_weights(matrix, bias)
     scale = matrix.scale[:, 0].numpy().astype(np.float32)

@@ -60,17 +60,12 @@ def checked_saliency(saliency: torch.Tensor, tokens: int, name: str) -> torch.Te
     return g
 
 
-def token_saliency(gradient: torch.Tensor) -> torch.Tensor:
-    """Mean |dL/dZ| of each token over the layer's outputs Z; (..., tokens, N) -> (tokens',), clipped, mean 1.
-
-    Source: paper Q; the clip at 1.5 interquartile ranges above the third quartile is ours: a few tokens would
-    otherwise own the Hessian.
-    """
-    return clipped_to_mean_one(gradient.detach().float().abs().mean(-1).reshape(-1))
-
-
 def clipped_to_mean_one(saliency: torch.Tensor) -> torch.Tensor:
-    """All 1 where there is nothing to tell tokens apart (no gradient at all)."""
+    """Saliency of tokens (tokens,) without its outliers, mean 1; all 1 where there is nothing to tell tokens apart (no
+    gradient at all).
+
+    The clip at 1.5 interquartile ranges above the third quartile is ours: a few tokens would otherwise own the Hessian.
+    """
     low, high = (float(torch.quantile(sample(saliency), q)) for q in (0.25, 0.75))
     clipped = saliency.clamp(max=high + 1.5 * (high - low))
     mean = clipped.mean()

@@ -14,7 +14,7 @@ import torch
 from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import SolveConfig
-from offline_compress.quantize.blockwise import HALVES, BlockwiseRun
+from offline_compress.quantize.blockwise import BlockwiseRun
 from offline_compress.quantize.budget import plan_under_budget
 from offline_compress.quantize.cost import Cost
 from offline_compress.quantize.errors import QuantizeError
@@ -77,14 +77,14 @@ def calibrated(
     ``announce`` is told the cost before anything is computed.
     Raises QuantizeError for a plan without such matrices, or a calibration set that cannot be used.
     """
-    grids = {line.name: grid_of(line.method) for line in source.table if is_solved(line)}
+    grids = {line.name: grid_of(line.method) for line in source.solvable}
     if not grids:
         raise QuantizeError(f"{source.variant}: nothing to calibrate", "calibration is for plans below 8 bits")
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_blocks_") as folder:
             weights, rows = calibrated(source, batches, solver, saliency, report, Path(folder), False, dtype, announce)
             return held_in_memory(weights), rows
-    rest = {line.name: rounded_linear(source, line) for line in source.table if not is_solved(line)}
+    rest = {line.name: rounded_linear(source, line) for line in source.table if line.name not in grids}
     quantised = {name: weights for name, weights in rest.items() if weights is not source.weights.linears[name]}
     run = BlockwiseRun(
         StreamedVlm.open(source.folder, dtype), batches, grids, SolveConfig(solver, saliency), work, resume, quantised
@@ -94,10 +94,6 @@ def calibrated(
     linears = {**quantised, **{name: matrix.weights for name, matrix in solved.items()}}
     weights = source.weights.with_linears(linears)
     return weights, [reported(source, line, weights.linears[line.name], solved.get(line.name)) for line in source.table]
-
-
-def is_solved(line: PlannedMatrix) -> bool:
-    return line.method.bits < 8 and line.name.startswith(HALVES)
 
 
 def rounded_linear(source: Source, line: PlannedMatrix) -> LinearWeights:

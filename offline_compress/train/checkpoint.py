@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,17 @@ def load_checkpoint(path: Path) -> dict:
         raise QuantizeError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
 
 
+def digest_of(batch: Mapping[str, torch.Tensor]) -> str:
+    """The first batch stands for the data: it depends on their number, order, tokens and seed."""
+    digest = hashlib.sha256()
+    for name in sorted(batch):
+        digest.update(batch[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def require_same_options(state: Mapping[str, object], options: Mapping[str, object], where: object) -> None:
     """Raises InputError where the checkpoint ``where`` was made with others."""
     if state.get("config") != options:
-        raise InputError(f"{where}: made with other training options", "use the same, or start with --resume never")
+        raise InputError(
+            f"{where}: made with other training options or data", "use the same, or start with --resume never"
+        )

@@ -20,11 +20,13 @@ from offline_compress.export.weights import ModelWeights
 from offline_compress.models.chat_prompt import folder_prompt
 from offline_compress.models.loading import read_image_settings
 from offline_compress.quantize.block_work import require_space
+from offline_compress.quantize.blockwise import HALVES
 from offline_compress.quantize.cost import Cost, peak_bytes
 from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
+from offline_compress.quantize.plan_check import check_operators
 from offline_compress.quantize.replace import quantise_model, to_model_weights
 from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
-from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
+from offline_compress.train.checkpoint import digest_of, load_checkpoint, save_checkpoint
 from offline_compress.train.processes import Processes
 from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
 from offline_compress.train.training_curve import TrainingCurve
@@ -52,23 +54,27 @@ class Source:
         """Raises CheckpointError or QuantizeError, naming the file, matrix or rule."""
         weights = ModelWeights.from_hf_folder(folder)
         plan = plan or default_plan(weights.config, VARIANTS[variant], weights.tied)
-        table = plan.resolve(linear_names(weights.config, weights.tied))
-        return Source(Path(folder), variant, weights, plan, table)
+        return Source(Path(folder), variant, weights, plan, resolved(plan, weights))
 
     def with_plan(self, plan: Plan) -> Source:
         """The same model under another plan. Raises QuantizeError for a plan that does not fit."""
-        table = plan.resolve(linear_names(self.weights.config, self.weights.tied))
-        return replace(self, plan=plan, table=table)
+        return replace(self, plan=plan, table=resolved(plan, self.weights))
 
     @property
-    def has_low_bits(self) -> bool:
-        """Whether calibration could improve on rounding."""
-        return any(line.method.bits < 8 for line in self.table)
+    def solvable(self) -> list[PlannedMatrix]:
+        """Matrices of the blocks below 8 bits, which calibration improves on; none for a generous plan."""
+        return [line for line in self.table if line.method.bits < 8 and line.name.startswith(HALVES)]
 
     def initial(self) -> tuple[ModelWeights, list[MatrixReport]]:
         """Rounded without training, with the report of every matrix."""
         quantised, rows = quantise_weights(self.weights, self.table)
         return self.weights.with_linears(quantised), rows
+
+
+def resolved(plan: Plan, weights: ModelWeights) -> tuple[PlannedMatrix, ...]:
+    table = plan.resolve(linear_names(weights.config, weights.tied))
+    check_operators(table, weights.config, weights.tied)
+    return table
 
 
 def load_float_model(folder: Path) -> torch.nn.Module:
@@ -150,15 +156,12 @@ def training_cost(trainer: QatTrainer) -> Cost:
 
 
 def made_of(source: Source, batches: BatchSource, solved: ModelWeights | None = None) -> dict[str, object]:
-    """What a checkpoint is of. The first batch stands for the data: it depends on their number, order and seed."""
-    digest, batch = hashlib.sha256(), batches.batch(0)
-    for name in sorted(batch):
-        digest.update(batch[name].contiguous().numpy().tobytes())
+    """What a checkpoint is of."""
     plan = {line.name: line.method.name for line in source.table}
     return {
         "model": Checkpoint.open(source.folder).stamp(),
         "plan": plan,
-        "data set": digest.hexdigest(),
+        "data set": digest_of(batches.batch(0)),
         "start": "rounded" if solved is None else codes_digest(solved),
     }
 

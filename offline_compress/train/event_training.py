@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.models.event_vit import EventVit, take
-from offline_compress.train.checkpoint import require_same_options
+from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.event_batches import EventBatch, EventBatches
 from offline_compress.train.float_training import rate_factor
 from offline_compress.train.muon import Muon
@@ -145,18 +145,23 @@ class EventTrainer:
         for name, value in self.model.named_parameters():
             self.averaged[name].lerp_(value, share)
 
+    def identity(self) -> dict:
+        """What must be equal for a checkpoint to be continued."""
+        first = self.batches.batch(0)
+        return {**self.config.identity(), "data": digest_of({"patches": first.patches, "labels": first.labels})}
+
     def state(self) -> dict:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "averaged": self.averaged,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "config": self.config.identity(),
+            "config": self.identity(),
         }
 
     def restore(self, state: dict, where: object) -> None:
         """Raises InputError where the checkpoint `where` is of another run."""
-        require_same_options(state, self.config.identity(), where)
+        require_same_options(state, self.identity(), where)
         self.model.load_state_dict(state["model"])
         self.averaged = state["averaged"]
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
-from offline_compress.train.checkpoint import require_same_options
+from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.dense_heads import DenseHeads
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.qat import BatchSource
@@ -115,18 +115,22 @@ class FloatTrainer:
             for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
                 working.copy_(parameter)
 
+    def identity(self) -> dict:
+        """What must be equal for a checkpoint to be continued."""
+        return {**self.config.identity(), "data": digest_of(self.batches.batch(0))}
+
     def state(self) -> dict:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "config": self.config.identity(),
+            "config": self.identity(),
         }
 
     def restore(self, state: dict, where: object) -> None:
         """Raises InputError where the checkpoint `where` is of another run."""
-        require_same_options(state, self.config.identity(), where)
+        require_same_options(state, self.identity(), where)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])

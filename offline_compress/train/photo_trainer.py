@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.models.mobilenet_features import FEATURES
-from offline_compress.train.checkpoint import require_same_options
+from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.float_training import FloatTrainer
 from offline_compress.train.muon import Muon
@@ -107,6 +107,7 @@ class PhotoTrainer(FloatTrainer):
         self, model: nn.Module, batches: StagedBatches, bridge: TeacherBridge, config: PhotoTrainingConfig
     ) -> None:
         self.model, self.config, self.step = model, config, 0
+        self.data = [digest_of(source.batch(0)) for source in (batches.texts, batches.photos)]
         self.batches, self.heads = Ahead(batches.batch, config.steps), bridge
         self.optimisers = make_optimisers(model, bridge, config)
         self.worker = copy.deepcopy(model).to(torch.bfloat16) if config.bf16 else model
@@ -168,6 +169,9 @@ class PhotoTrainer(FloatTrainer):
             share = 1.0 if restart else max(1 / (done + 1), 1 / self.config.mean_over_steps)
             torch._foreach_lerp_(list(self.kept.parameters()), list(self.model.parameters()), share)
 
+    def identity(self) -> dict:
+        return {**self.config.identity(), "data": self.data}
+
     def state(self) -> dict:
         return {
             "step": self.step,
@@ -175,11 +179,11 @@ class PhotoTrainer(FloatTrainer):
             "heads": self.heads.state_dict(),
             "kept": self.kept.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "config": self.config.identity(),
+            "config": self.identity(),
         }
 
     def restore(self, state: dict, where: object) -> None:
-        require_same_options(state, self.config.identity(), where)
+        require_same_options(state, self.identity(), where)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.kept.load_state_dict(state["kept"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.console import Console
 from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.budget import budget_of_bits
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.plan import Plan
 from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows
 from offline_compress.train.calibration import automatic_plan, calibrated
 from offline_compress.train.compression import Source
@@ -56,7 +56,6 @@ def multiplies_bfloat16() -> bool:
 
 def compress_without_training(
     source: Source,
-    plan: Plan | None,
     batches: Callable[[int], Sequence[Mapping[str, torch.Tensor]]],
     config: TrainingFree,
     work: Path,
@@ -71,6 +70,8 @@ def compress_without_training(
     dtype = config.dtype(sum(w.out_features * w.in_features for w in source.weights.linears.values()))
     losses: Mapping[str, Mapping[str, float]] = {}
     if config.budget_mb is not None or config.bits is not None:
+        if not resume:
+            shutil.rmtree(work / "plan", ignore_errors=True)
         by_bits = config.budget_mb is None
         budget = budget_of_bits(source.weights, config.bits) if by_bits else round(1e6 * config.budget_mb)
         with counted(f"{name}: sensitivities, %", 100, console) as advance:
@@ -79,15 +80,16 @@ def compress_without_training(
                 dtype, lambda share, what: advance(round(100 * share), what),
                 lambda cost: console.print(f"{name}: sensitivities: {cost}", highlight=False),
             )  # fmt: skip
-    elif plan is not None:
-        source = source.with_plan(plan)
     console.print(plan_table(planned_rows(source.weights, source.table), f"{name}: {source.plan.name}, planned"))
-    with counted(f"{name}: {config.solver}, %", 100, console) as advance:
-        weights, rows = calibrated(
-            source, batches(config.pairs), config.solver, config.saliency,
-            lambda share, what: advance(round(100 * share), what), work / "blocks", resume, dtype,
-            lambda cost: console.print(f"{name}: {cost}", highlight=False),
-        )  # fmt: skip
+    if losses and not source.solvable:  # the budget leaves 8 bits or more to all blocks
+        weights, rows = source.initial()
+    else:
+        with counted(f"{name}: {config.solver}, %", 100, console) as advance:
+            weights, rows = calibrated(
+                source, batches(config.pairs), config.solver, config.saliency,
+                lambda share, what: advance(round(100 * share), what), work / "blocks", resume, dtype,
+                lambda cost: console.print(f"{name}: {cost}", highlight=False),
+            )  # fmt: skip
     if losses:
         rows = [replace(row, expected_loss=losses.get(row.name, {}).get(row.method)) for row in rows]
     console.print(plan_table(rows, f"{name}: {source.plan.name}, {config.solver}"))

@@ -15,11 +15,8 @@ from offline_compress.export.model_shape import TextShape, VisionShape, read_tex
 from offline_compress.export.module_names import CONNECTOR, EMBED_TOKENS, HEAD, PATCH_EMBEDDING, TEXT, VISION, is_tied
 
 VISION_BLOCKS, TEXT_BLOCKS = f"{VISION}.encoder.layers", f"{TEXT}.layers"
-IMAGE_EMBEDDING, IMAGE_END, TEXT_END = (
-    (f"{VISION}.embeddings",),
-    (f"{VISION}.post_layernorm", "model.connector"),
-    (f"{TEXT}.norm", HEAD),
-)
+IMAGE_EMBEDDING = (f"{VISION}.embeddings",)
+IMAGE_END = (f"{VISION}.post_layernorm", "model.connector")
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class SiglipLlama:
         return {"attention_mask": None, "position_ids": positions, "position_embeddings": rotary}
 
     def head_inputs(self, model, hidden):
-        """What the last text block gives (..., D) -> what the head takes. Needs the norm of `TEXT_END`."""
+        """What the last text block gives (..., D) -> what the head takes. Needs the text model's norm."""
         return model.model.text_model.norm(hidden)
 
     def check(self, checkpoint: Checkpoint) -> None:
