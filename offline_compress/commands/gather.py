@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,17 +52,18 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     check_replaceable(args.out)
     found = [item for source in args.sources for item in images_of(source, args.every)]
-    if not found:
+    kept = np.linspace(0, len(found) - 1, min(args.most, len(found))).round().astype(int) if found else ()
+    chosen = [found[index] for index in kept if found[index].read() is not None]
+    if not chosen:
         raise SourceError(f"{', '.join(map(str, args.sources))}: no image that can be used", "name other sources")
-    kept = np.linspace(0, len(found) - 1, min(args.most, len(found))).round().astype(int)
-    chosen = [found[index] for index in kept]
-    silent = [index for index, (_, captions) in enumerate(chosen) if not captions]
-    console.print(f"{len(chosen)} of {len(found)} images, {len(silent)} to be captioned by {args.folder.name}")
+    silent = [index for index, item in enumerate(chosen) if not item.captions]
+    unread = f", {len(kept) - len(chosen)} that cannot be decoded left out" if len(kept) > len(chosen) else ""
+    console.print(f"{len(chosen)} of {len(found)} images{unread}, {len(silent)} to be captioned by {args.folder.name}")
     if silent:
-        said = captioned(args, [chosen[index][0] for index in silent], console)
+        said = captioned(args, [chosen[index] for index in silent], console)
         for index, caption in zip(silent, said, strict=True):
-            chosen[index] = (chosen[index][0], [caption])
-    usable = [(image, captions) for image, captions in chosen if any(words(caption) for caption in captions)]
+            chosen[index] = replace(chosen[index], captions=(caption,))
+    usable = [item for item in chosen if any(words(caption) for caption in item.captions)]
     if not usable:
         raise SourceError(
             f"{args.folder} says nothing about any of {len(chosen)} images", "give captions: a .txt beside each image"
@@ -73,14 +75,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def captioned(args: argparse.Namespace, images: list[np.ndarray], console: Console) -> list[str]:
+@dataclass(frozen=True)
+class Found:
+    """``read``: RGB uint8 (rows, cols, 3), or None where it cannot be decoded. A photo is read anew each time: many are
+    too large to be held together."""
+
+    read: Callable[[], np.ndarray | None]
+    captions: tuple[str, ...]
+
+
+def captioned(args: argparse.Namespace, images: list[Found], console: Console) -> list[str]:
     """What the float model says of each image. Says the cost after the first batch."""
     vlm = load_vlm(args.folder)
     parts = KeptParts(Path(f"{args.out}.work"), {"model": model_stamp(args.folder)}, args.resume == "auto")
     said: list[str] = []
     with counted("captions", len(images), console) as advance:
         for first in range(0, len(images), BATCH):
-            squares = [vlm.image.square(image) for image in images[first : first + BATCH]]
+            squares = [vlm.image.square(item.read()) for item in images[first : first + BATCH]]
             start = time.perf_counter()
             say = partial(greedy_captions, vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH)
             said += parts.of(digest(squares), say)
@@ -97,24 +108,29 @@ def digest(images: list[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()[:16]
 
 
-def images_of(source: Path, every: int) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """RGB images with their captions; a damaged image is left out. Raises SourceError for no such source."""
+def images_of(source: Path, every: int) -> Iterator[Found]:
+    """All images of a folder, every n-th of a recording. Raises SourceError for no such source."""
     if source.is_dir() and any(path.suffix.lower() in IMAGES for path in source.iterdir()):
         for path in sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES):
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is not None:
-                yield (
-                    np.ascontiguousarray(image[:, :, ::-1]),
-                    [line for line in caption_lines(path.with_suffix(".txt")) if line],
-                )
+            told = tuple(line for line in caption_lines(path.with_suffix(".txt")) if line)
+            yield Found(partial(read_photo, path), told)
         return
     bag = open_bag(source, event_topic="none")
     try:
         for number, observation in enumerate(bag):
             if number % every == 0:
-                yield observation.frame.image.copy(), []
+                image = observation.frame.image.copy()
+                yield Found(lambda image=image: image, ())
     finally:
         bag.close()
+
+
+def read_photo(path: Path) -> np.ndarray | None:
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV agrees to
+        return None
+    return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
 
 
 def check_replaceable(out: Path) -> None:
@@ -123,11 +139,11 @@ def check_replaceable(out: Path) -> None:
         raise OutputError(f"{out} exists and was not made by gather", "name another output folder")
 
 
-def write_pairs(out: Path, pairs: list[tuple[np.ndarray, list[str]]]) -> None:
+def write_pairs(out: Path, pairs: list[Found]) -> None:
     """JPEG and .txt of each. The folder is replaced whole."""
     with whole_folder(out) as folder:
         write_text(folder / GATHERED, "")
-        for number, (image, captions) in enumerate(pairs):
-            _, jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        for number, item in enumerate(pairs):
+            _, jpeg = cv2.imencode(".jpg", item.read()[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             write_bytes(folder / f"{number:05d}.jpg", jpeg.tobytes())
-            write_text(folder / f"{number:05d}.txt", "\n".join(captions) + "\n")
+            write_text(folder / f"{number:05d}.txt", "\n".join(item.captions) + "\n")

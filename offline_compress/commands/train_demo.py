@@ -20,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=not_negative, default=4000, help="training steps (default: %(default)s)")
     parser.add_argument("--minutes-budget", type=positive, metavar="M", help="as many steps as M minutes allow here")
     parser.add_argument("--scenes", type=count, default=SCENES["train"], help="training scenes (default: %(default)s)")
-    parser.add_argument(
-        "--heldout", type=not_negative, default=SCENES["heldout"], help="held-out ones (default: %(default)s)"
-    )
+    parser.add_argument("--heldout", type=count, default=SCENES["heldout"], help="held-out ones (default: %(default)s)")
     parser.add_argument("--batch", type=count, default=24, help="images in a step (default: %(default)s)")
     parser.add_argument("--rate", type=positive, default=1.2e-3, help="learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=not_negative, default=0, help="of weights and data order (default: %(default)s)")

@@ -7,6 +7,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count, not_negative, positive
+
 CHECKPOINT, FRAMES, MODEL = "checkpoint.pt", "frames.npz", "model"
 VARIANTS = {"float32": "original", "int8": "int8"}
 METRICS, CONFUSION = "metrics.json", "confusion.png"
@@ -21,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=sorted(VARIANTS), default="float32", help="of the matrices (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, help="training steps (default: the task's)")
-    parser.add_argument("--batch", type=int, help="event frames in a step (default: the task's)")
-    parser.add_argument("--rate", type=float, help="learning rate (default: the task's)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data order (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--steps", type=not_negative, help="training steps (default: the task's)")
+    parser.add_argument("--batch", type=count, help="event frames in a step (default: the task's)")
+    parser.add_argument("--rate", type=positive, help="learning rate (default: the task's)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of weights and data order (default: %(default)s)")
+    parser.add_argument("--threads", type=count, help="CPU threads (default: all cores)")
     parser.add_argument(
         "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
     )

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_vlm.commands.numbers import count, not_negative, positive
+
 STAGES = (
     ("texts", 240, "steps on captions without photos"),
     ("teacher", 1000, "steps of the text half on the teacher's features"),
@@ -22,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, curve, DIR/model")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="captions without photos, one a line, plain or .gz")
     for name, steps, what in STAGES:
-        parser.add_argument(f"--{name}-steps", type=int, default=steps, help=f"{what} (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="photos in a step (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="AdamW's learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data order (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--checkpoint-every", type=int, default=100, metavar="N", help="steps (default: %(default)s)")
+        parser.add_argument(f"--{name}-steps", type=not_negative, default=steps, help=f"{what} (default: %(default)s)")
+    parser.add_argument("--batch", type=count, default=32, help="photos in a step (default: %(default)s)")
+    parser.add_argument("--rate", type=positive, default=1e-3, help="AdamW's learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of weights and data order (default: %(default)s)")
+    parser.add_argument("--threads", type=count, help="CPU threads (default: all cores)")
+    parser.add_argument("--checkpoint-every", type=count, default=100, metavar="N", help="steps (default: %(default)s)")
     parser.add_argument(
         "--resume", choices=["auto", "never"], default="auto", help="go on from the checkpoint where there is one"
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -44,6 +44,11 @@ class CaptionedImages:
         if image is None:
             raise SourceError(f"{name}: not an image that OpenCV reads", "copy the image again, or remove it")
         return np.ascontiguousarray(image[:, :, ::-1])
+
+    def chosen(self, indices: Sequence[int]) -> CaptionedImages:
+        """These alone, in this order; nothing of them counts as skipped."""
+        names, captions = (tuple(row[i] for i in indices) for row in (self.names, self.captions))
+        return replace(self, names=names, captions=captions, skipped={})
 
     def decodable(self, most: int | None = None, seed: int | None = None) -> tuple[list[int], dict[str, str]]:
         """Indices of up to ``most`` images that decode, in order or, with ``seed``, drawn at random; and the others

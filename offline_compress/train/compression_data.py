@@ -95,10 +95,7 @@ class CaptionedPhotos:
         return len(self.known)
 
     def batches(self, size: int, most: int | None = None, augment: bool = False) -> PairBatches:
-        names = tuple(self.pairs.names[i] for i in self.known)
-        captions = tuple(self.pairs.captions[i] for i in self.known)
-        known = replace(self.pairs, names=names, captions=captions, skipped={})
-        return pair_batches(self.folder, known, size, self.seed, most=most, augment=augment)
+        return pair_batches(self.folder, self.pairs.chosen(self.known), size, self.seed, most=most, augment=augment)
 
     def calibration(self, pairs: int) -> Calibration:
         if len(self.known) < pairs:

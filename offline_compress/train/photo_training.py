@@ -31,7 +31,7 @@ from offline_compress.models.photo_model import (
 )
 from offline_compress.models.photo_views import PhotoViews
 from offline_compress.models.tokenizer import train_tokenizer
-from offline_compress.pairs.captioned_images import CaptionedImages, plain
+from offline_compress.pairs.captioned_images import CaptionedImages, plain, skipped_text
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.caption_batches import normalised
 from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
@@ -79,13 +79,17 @@ class PhotoTraining:
 
     def __post_init__(self) -> None:
         cv2.setNumThreads(1)
-        captions = [plain(texts) for texts in self.data.train.captions]
+        good, skipped = self.data.train.decodable()
+        if skipped:
+            self.say(skipped_text(skipped))
+        photos = self.data.train.chosen(good)
+        captions = [plain(texts) for texts in photos.captions]
         told = [text for texts in captions for text in texts]
         self.tokenizer = train_tokenizer([*told, *self.data.texts], VOCABULARY)
         self.prompt = Prompt.smolvlm(IMAGE_TOKENS)
         model = build_photo_model(photo_config(len(self.tokenizer)), self.seed)
         use_plain_attention(model)
-        views = PhotoViews(self.data.train, self.data.teacher, IMAGE_SIZE)
+        views = PhotoViews(photos, self.data.teacher, IMAGE_SIZE)
         seen = view_tensors([views.whole(i) for i in range(min(SAMPLES, len(views)))])
         whiten_patches(model.model.vision_model.embeddings.patch_embedding, seen["pixel_values"][:, 0])
         batches = StagedBatches(

@@ -14,6 +14,7 @@ from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.dataset import SHARD, open_split
+from offline_compress.models.demo_model import IMAGE_SIZE
 from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.train.caption_batches import CaptionBatches
 
@@ -30,11 +31,15 @@ class SceneData:
 def scene_data(folder: Path, cache: Path, size: int, seed: int) -> SceneData:
     """Batches of ``size`` over all training scenes in ``cache`` for the model in ``folder``.
 
-    Raises SourceError where the cache holds none.
+    Raises SourceError where the cache holds none, or the model takes pictures of another size.
     """
     scenes = open_split(Path(cache), "train", cached_scenes(Path(cache)))
+    shape = read_vision_shape(read_config(folder))
+    if shape.image_size != IMAGE_SIZE:
+        what = f"{cache}: scenes of {IMAGE_SIZE} pixels; {folder} takes {shape.image_size}"
+        raise SourceError(what, "give --images instead")
     tokenizer = open_tokenizer(folder)
-    prompt = chat_prompt(tokenizer, read_vision_shape(read_config(folder)).image_tokens)
+    prompt = chat_prompt(tokenizer, shape.image_tokens)
     return SceneData(CaptionBatches(scenes, tokenizer, prompt, size, seed), tokenizer, prompt)
 
 

@@ -123,6 +123,11 @@ def test_an_automatic_plan_keeps_its_budget_and_is_stored(hf_folder, tmp_path, p
     assert not (tmp_path / "c").exists()
 
 
+def test_a_budget_for_more_than_8_bits_is_rounded(hf_folder, tmp_path, pairs):
+    assert run(hf_folder, tmp_path / "b", "--bits", 12, "--steps", 0, "--pairs", 8) == 0
+    assert {row["bits"] for row in Bundle.load(tmp_path / "b").report()["layers"]} == {8}
+
+
 def test_without_training_the_default_is_a_plan_of_its_own_at_a_few_bits(hf_folder, tmp_path, pairs):
     assert run(hf_folder, tmp_path / "b", "--steps", 0, "--pairs", 8) == 0
     bundle = Bundle.load(tmp_path / "b")

@@ -135,12 +135,19 @@ def test_tables_that_are_tied_must_be_equal(tmp_path: Path):
     assert not ModelWeights.from_hf_folder(folder).tied
 
 
-def test_a_norm_that_is_not_finite_is_named(tmp_path: Path):
+@pytest.mark.parametrize(
+    "name",
+    ["text_model.norm.weight", "vision_model.encoder.layers.0.mlp.fc1.bias", "text_model.layers.1.mlp.up_proj.weight"],
+)
+def test_a_tensor_that_is_not_finite_is_named_even_where_it_stays_float(tmp_path: Path, name: str):
     folder, tensors = write_hf_folder(tmp_path / "hf"), random_tensors()
-    tensors["model.text_model.norm.weight"][3] = np.nan
+    tensors[f"model.{name}"].flat[3] = np.nan
     write_safetensors(folder / "model.safetensors", tensors)
-    with pytest.raises(CheckpointError, match="model.safetensors: model.text_model.norm.weight holds NaN"):
-        ModelWeights.from_hf_folder(folder)
+    parser = argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+    with pytest.raises(CheckpointError, match=f"model.safetensors: model.{name} holds NaN"):
+        export_command.run(parser.parse_args([str(folder), "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("model_type", ["smolvlm", "idefics3"])

@@ -4,6 +4,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_json, comparison_table, write_comparison
 from offline_compress.evaluate.footprint import EvaluationError, Footprint
+from offline_compress.evaluate.layer_report import labels_of
 
 FOOTPRINT = Footprint(30.0, 120.0, 130.0, 8.0, 4.0, 500.0, 70, 20)
 ORIGINAL = BundleEvaluation("o", "demo", "original", 22_100_000, 22_000_000, FOOTPRINT, 1.5, {"cider": 2.5}, 4, ("a",))
@@ -39,6 +41,19 @@ def test_table_shows_every_bundle_and_its_ratio():
     text = console.export_text()
     assert "original" in text and "ternary" in text
     assert "22.00" in text and "2.75" in text and "0.125x" in text
+
+
+def test_a_bundle_that_says_nothing_has_no_tokens_per_second():
+    silent = replace(TERNARY, footprint=replace(FOOTPRINT, tokens_per_second=None))
+    assert comparison_json([ORIGINAL, silent])["ratios"][1]["decode"] is None
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(comparison_table([ORIGINAL, silent]))
+    assert " - " in console.export_text()
+
+
+def test_bundles_of_equal_folder_names_keep_apart():
+    assert labels_of([Path("a/x"), Path("b/x"), Path("y")]) == ["a_x", "b_x", "y"]
+    assert len(set(labels_of([Path("a/x"), Path("a/x")]))) == 2
 
 
 def test_files_are_written(tmp_path):

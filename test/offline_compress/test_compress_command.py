@@ -35,7 +35,9 @@ def run(command, *words):
 
 
 def tiny_samples(count):
-    return [Sample(make_image(index), CAPTIONS[index % 3 :] + CAPTIONS[: index % 3]) for index in range(count)]
+    """Pictures of different sizes, as a user's are."""
+    images = [make_image(index)[: 32 - index] for index in range(count)]
+    return [Sample(image, CAPTIONS[i % 3 :] + CAPTIONS[: i % 3]) for i, image in enumerate(images)]
 
 
 @pytest.mark.parametrize("method", ["original", "ternary", "binary", "int8"])
@@ -86,6 +88,8 @@ def test_without_training_the_default_is_not_ternary(hf_folder, tmp_path):
         ),
         ("default: int8\nrules: [{modules: haed, method: int4-g64}]", "'haed' matches no module"),
         ("rules: []", "no rule for"),
+        ("default: int8\nrules: [{modules: lm_head, method: int4-g64}]", "tables of tokens"),
+        ("default: int8\nrules: [{modules: '.*q_proj', method: ternary}]", "computed by one operator"),
     ],
 )
 def test_a_plan_that_overlaps_or_names_nothing_leaves_no_bundle(hf_folder, tmp_path, rules, message):
@@ -108,6 +112,8 @@ def test_what_is_missing_is_named(hf_folder, tmp_path):
     (tmp_path / "mine/thesis.tex").write_text("years of work")
     with pytest.raises(EdgeVlmError, match="is not a bundle"):
         run(compress, hf_folder, "--out", tmp_path / "mine", "--steps", 0, "--heldout", 0)
+    with pytest.raises(EdgeVlmError, match="is not a bundle"):
+        run(compress, hf_folder, "--out", tmp_path / "mine", "--steps", 2, "--images", tmp_path / "not looked for")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 

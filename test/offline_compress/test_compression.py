@@ -17,6 +17,7 @@ from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from edge_vlm.runtime.text_decoder import TextDecoder  # noqa: E402
 from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
 from offline_compress.export.weights import ModelWeights  # noqa: E402
+from offline_compress.models.folder_tokenizer import open_tokenizer  # noqa: E402
 from offline_compress.quantize import block_work  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402
@@ -104,6 +105,12 @@ def test_the_bundle_asks_as_the_models_own_chat_template_does(hf_folder, tmp_pat
     report = report_of(source, rows, None, None)
     bundle = Bundle.load(write_bundle(source, rounded, tmp_path / "bundle", "tiny", report))
     assert bundle.info.prompt.template == "<|im_start|>Q {image}{question} A"
+
+
+def test_a_tokenizer_without_settings_ends_captions_as_the_bundle_does(hf_folder):
+    assert not (hf_folder / "tokenizer_config.json").exists()
+    tokenizer = open_tokenizer(hf_folder)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<end_of_utterance>", "<pad>")
 
 
 def test_rounding_alone_needs_no_torch_and_equals_the_modules(hf_folder):

@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 
 import cv2  # noqa: E402
 
-from edge_vlm.errors import SourceError  # noqa: E402
+from edge_vlm.errors import OutputError, SourceError  # noqa: E402
 from edge_vlm.sources.bag_writer import BagWriter  # noqa: E402
 from offline_compress.commands import gather  # noqa: E402
 from offline_compress.pairs.opening import open_pairs  # noqa: E402
@@ -43,7 +43,7 @@ def run(*words):
     return gather.run(parser.parse_args([str(word) for word in words]))
 
 
-def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, captioner):
+def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, captioner, capsys):
     source = tmp_path / "mine"
     source.mkdir()
     cv2.imwrite(str(source / "a.png"), picture(40))
@@ -51,6 +51,7 @@ def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, capt
     (source / "a.txt").write_text("my cup\n")
     (source / "broken.jpg").write_bytes(b"no image")
     assert run("model", source, "--out", tmp_path / "out") == 0
+    assert "2 of 3 images, 1 that cannot be decoded left out" in capsys.readouterr().out
     pairs = open_pairs(tmp_path / "out")
     assert pairs.captions == (("my cup",), ("a picture of 90",)) and len(captioner) == 1
     assert abs(int(pairs.image(1)[0, 0, 0]) - 90) < 4
@@ -80,6 +81,16 @@ def test_captions_of_an_interrupted_run_are_taken_over(tmp_path, captioner, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
     run("model", source, "--out", tmp_path / "out", "--resume", "never")
     assert len(captioner) == 40
+
+
+def test_somebody_elses_folder_is_not_replaced(tmp_path, captioner):
+    source = tmp_path / "mine"
+    source.mkdir()
+    cv2.imwrite(str(source / "a.png"), picture(40))
+    for out in (source, source / "a.png"):
+        with pytest.raises(OutputError, match="not made by gather"):
+            run("model", source, "--out", out)
+    assert [path.name for path in source.iterdir()] == ["a.png"] and not captioner
 
 
 def test_every_nth_image_of_a_recording_is_taken(tmp_path, captioner):

@@ -81,6 +81,22 @@ def test_coco(tmp_path, by_json):
     assert len(pairs) == 3 and pairs.captions[2] == tuple(CAPTIONS) and pairs.image(0).shape == (40, 60, 3)
 
 
+def test_of_several_splits_of_coco_the_one_asked_for_is_taken(tmp_path):
+    folder = write_coco(tmp_path / "coco")
+    content = json.loads((folder / "annotations" / "captions_val2017.json").read_text())
+    content["annotations"] = [{"image_id": 7, "caption": "to train on"}]
+    (folder / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
+    (folder / "train2017").mkdir()
+    (folder / "train2017" / "0.jpg").write_bytes(jpeg(50))
+    assert open_pairs(folder, "train").captions == (("to train on",),)
+    for split in ("dev", "val", "test"):
+        assert open_pairs(folder, split).captions[0] == tuple(CAPTIONS), (
+            "test captions are not public: val stands for it"
+        )
+    with pytest.raises(SourceError, match="'typo' among captions_train2017.json, captions_val2017.json"):
+        open_pairs(folder, "typo")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_flickr8k(tmp_path, zipped):
     folder = write_flickr8k(tmp_path / "photos", zipped)

@@ -126,6 +126,13 @@ def test_what_was_finished_is_not_done_again(tmp_path, commands, capsys):
     assert "compress (to do): edge-vlm-compress compress hf" in capsys.readouterr().out
 
 
+def test_a_stage_that_a_recipe_lacks_is_named(tmp_path, commands):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b"), "stages": {"compress": {"method": "int4"}}}))
+    with pytest.raises(EdgeVlmError, match="no stage eliminate"):
+        run(path, "--stage", "eliminate")
+
+
 def test_a_stage_that_was_done_alone_leaves_the_later_ones_to_be_done_again(tmp_path, commands, capsys):
     started, _ = commands
     path = tmp_path / "r.yaml"

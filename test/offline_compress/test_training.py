@@ -32,10 +32,14 @@ def scenes():
     return scene_set()
 
 
+def caption_batches(scenes, seed):
+    tokenizer = train_tokenizer(text for texts in scenes.captions for text in texts)
+    return CaptionBatches(scenes, tokenizer, Prompt.smolvlm(IMAGE_TOKENS), size=4, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def batches(scenes):
-    tokenizer = train_tokenizer(text for texts in scenes.captions for text in texts)
-    return CaptionBatches(scenes, tokenizer, Prompt.smolvlm(IMAGE_TOKENS), size=4, seed=1)
+    return caption_batches(scenes, seed=1)
 
 
 def small_model(seed=0):
@@ -121,11 +125,14 @@ def clone(state):
     return copy.deepcopy(state)
 
 
-def test_a_checkpoint_of_other_options_is_refused(batches):
+def test_a_checkpoint_of_other_options_is_refused(scenes, batches):
     state = FloatTrainer(small_model(), batches, FloatTrainingConfig(steps=4)).state()
     other = FloatTrainer(small_model(), batches, FloatTrainingConfig(steps=5))
     with pytest.raises(InputError, match="checkpoint.pt.*other training options"):
         other.restore(state, "checkpoint.pt")
+    others_data = FloatTrainer(small_model(), caption_batches(scenes, seed=9), FloatTrainingConfig(steps=4))
+    with pytest.raises(InputError, match="checkpoint.pt.*or data"):
+        others_data.restore(state, "checkpoint.pt")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(batches):
