@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     source = Source.read(args.folder, variant_of(args), plan)
     data = None if args.data_cache is None and args.images is None else open_data(args, console)
     steps = default_steps(args) if args.steps is None else args.steps
+    require(steps > 0 or processes.count == 1, f"{processes.count} processes and no training to share",
+            "start one process, or give --steps")  # fmt: skip
     solves = steps == 0 and data is not None and (args.method == "auto" or bool(source.solvable))
     solver = args.solver or ("gptq" if solves else "rtn")
     if args.plan_only and args.method != "auto":
@@ -130,9 +132,15 @@ def run(args: argparse.Namespace) -> int:
         config = TrainingFree(
             solver, not args.no_saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
-        source, weights, rows, training = compress_without_training(
-            source, data.calibration, config, work_folder(args), args.resume == "auto", console
-        )
+        with processes.lead_first():
+            source, weights, rows, training = compress_without_training(
+                source,
+                data.calibration,
+                config,
+                work_folder(args),
+                args.resume == "auto" or not processes.leads,
+                console,
+            )
         training["options"]["seed"] = args.seed
         solved = weights
     else:

@@ -10,7 +10,7 @@ from custom_ops.spec import CacheFormat
 from edge_vlm.commands.numbers import count
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.export.bundle_writer import ExportOptions, export_bundle
-from offline_compress.export.prompt import QUESTION
+from offline_compress.export.prompt import LONGEST_CAPTION, QUESTION
 from offline_compress.export.weights import ModelWeights
 
 
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=count, help="positions of the KV cache (default: the model's, at most 1024)")
     formats = [name.lower() for name in CacheFormat.__members__]
     parser.add_argument("--cache", choices=formats, help="how K and V are kept (default: float32)")
-    parser.add_argument("--max-new-tokens", type=count, default=40, help="longest caption (default: %(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=count, default=LONGEST_CAPTION, help="longest caption (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from offline_compress.export.prompt import Prompt
+from offline_compress.export.prompt import LONGEST_CAPTION, Prompt
 from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
 from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.packed_captions import encode, packed, packed_logits
@@ -24,7 +24,7 @@ def greedy_captions(
     tokenizer,
     prompt: Prompt,
     images: Sequence[np.ndarray],
-    max_new_tokens: int = 48,
+    max_new_tokens: int = LONGEST_CAPTION,
     batch: int = BATCH,
     report: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
@@ -41,8 +41,8 @@ def greedy_captions(
 
 @torch.no_grad()
 def beam_captions(
-    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], beams: int, max_new_tokens: int = 24,
-    batch: int = BATCH, report: Callable[[int], None] = lambda done: None,
+    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], beams: int,
+    max_new_tokens: int = LONGEST_CAPTION, batch: int = BATCH, report: Callable[[int], None] = lambda done: None,
 ) -> list[str]:  # fmt: skip
     """As `greedy_captions`, by beam search: the likeliest of the captions that ``beams`` hypotheses end in."""
     model.eval()

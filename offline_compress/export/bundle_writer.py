@@ -29,7 +29,7 @@ from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import ModelBuilder
 from offline_compress.export.macs import text_macs_per_token, vision_macs
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
-from offline_compress.export.prompt import Prompt, SpecialTokens, read_special_tokens
+from offline_compress.export.prompt import LONGEST_CAPTION, Prompt, SpecialTokens, read_special_tokens
 from offline_compress.export.text_graph import add_text_signatures
 from offline_compress.export.vision_graph import add_vision_signatures
 from offline_compress.export.vocabulary import spell_out
@@ -52,7 +52,7 @@ class ExportOptions:
     name: str
     shallow_layers: int | None = None
     context_length: int | None = None
-    max_new_tokens: int = 40
+    max_new_tokens: int = LONGEST_CAPTION
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sttf: dict | None = None

@@ -10,11 +10,11 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, SmolVLMConfi
 from transformers.utils import logging
 
 from edge_vlm.files import whole_folder, write_json
+from offline_compress.export.prompt import LONGEST_CAPTION
 from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS, VOCABULARY
 
 IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR = 224, 16, 2
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE // SCALE_FACTOR) ** 2
-MAX_NEW_TOKENS = 48
 
 
 def demo_config(vocabulary: int = VOCABULARY) -> SmolVLMConfig:
@@ -54,7 +54,7 @@ def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTok
     with whole_folder(folder) as target:
         model.set_attn_implementation("sdpa")
         try:
-            model.generation_config = GenerationConfig(max_new_tokens=MAX_NEW_TOKENS, do_sample=False, **special)
+            model.generation_config = GenerationConfig(max_new_tokens=LONGEST_CAPTION, do_sample=False, **special)
             model.save_pretrained(target, safe_serialization=True)
         finally:
             model.set_attn_implementation(implementation)

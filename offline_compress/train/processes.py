@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
+
+LONGEST_WAIT_H = 24  # for a process that solves while the others wait
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Processes:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            distributed.init_process_group(backend, timeout=timedelta(hours=LONGEST_WAIT_H))
         return Processes(int(os.environ.get("RANK", 0)), count, device)
 
     @property
@@ -52,6 +57,15 @@ class Processes:
         flat /= self.count
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+    @contextmanager
+    def lead_first(self) -> Iterator[None]:
+        """The block is done by the leading process alone, then by the others, who find in files what it made."""
+        if self.count > 1 and not self.leads:
+            distributed.barrier()
+        yield
+        if self.count > 1 and self.leads:
+            distributed.barrier()
 
     def leave(self) -> None:
         if self.count > 1:

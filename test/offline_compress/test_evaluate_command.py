@@ -48,7 +48,7 @@ def without_java(monkeypatch):
 
 def test_a_model_and_its_bundle_agree(model_folder, data, tmp_path, capsys):
     bundle = tmp_path / "bundle"
-    assert cli.main(["export", str(model_folder), "--max-new-tokens", "48", "--out", str(bundle)]) == 0
+    assert cli.main(["export", str(model_folder), "--out", str(bundle)]) == 0
     out = tmp_path / "figures.json"
     arguments = ["--data", str(data), "--plain-captions", "--threads", "1", "--out", str(out)]
     assert cli.main(["evaluate", str(model_folder), str(bundle), *arguments]) == 0

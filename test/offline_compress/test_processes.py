@@ -28,7 +28,7 @@ def trained(processes, per_process):
     return weight.detach()
 
 
-def work(rank, port, queue):
+def work(rank, port, made, queue):
     import os
 
     os.environ |= {
@@ -39,25 +39,29 @@ def work(rank, port, queue):
         "MASTER_PORT": str(port),
     }
     processes = Processes.join()
-    queue.put((rank, processes.leads, trained(processes, 3).tolist()))
+    with processes.lead_first():
+        found = made.exists()  # by the leading one
+        made.touch()
+    queue.put((rank, processes.leads, found, trained(processes, 3).tolist()))
     processes.leave()
 
 
-def test_two_processes_train_as_one():
+def test_two_processes_train_as_one_and_solve_one_after_the_other(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
-    running = [context.Process(target=work, args=(rank, port, queue)) for rank in range(2)]
+    running = [context.Process(target=work, args=(rank, port, tmp_path / "made", queue)) for rank in range(2)]
     for process in running:
         process.start()
     found = sorted(queue.get(timeout=120) for _ in running)
     for process in running:
         process.join(60)
     alone = trained(Processes(), 6)
-    assert [leads for _, leads, _ in found] == [True, False]
-    for _, _, weight in found:
+    assert [leads for _, leads, _, _ in found] == [True, False]
+    assert [seen for _, _, seen, _ in found] == [False, True]
+    for _, _, _, weight in found:
         assert torch.allclose(torch.tensor(weight), alone, atol=1e-6)
 
 
