@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_vlm.commands.numbers import count, not_negative, positive
 
-SCENES = {"train": 28000, "validation": 600, "heldout": 600}
+SCENES = {"train": 28000, "heldout": 600}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     cache = args.cache_dir or args.out / "cache"
-    counts = {"heldout": args.heldout, "validation": min(SCENES["validation"], args.heldout), "train": args.scenes}
+    counts = {"heldout": args.heldout, "train": args.scenes}
     with counted("scenes", sum(counts.values()), console) as progress:
         render_splits(cache, counts, torch.get_num_threads(), lambda done, total: progress(done))
     scenes, heldout = open_split(cache, "train", args.scenes), open_split(cache, "heldout", args.heldout)

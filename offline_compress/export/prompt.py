@@ -11,9 +11,7 @@ from offline_compress.export.errors import ExportError
 TEMPLATE = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
 QUESTION = "Describe the scene."
 BEGIN, END = "<|im_start|>", "<end_of_utterance>"
-LONGEST_CAPTION = (
-    40  # tokens, where nothing else is asked for: of bundles and of the models that they are compared with
-)
+LONGEST_CAPTION = 40  # tokens: of bundles, and of the models that they are compared with
 
 
 @dataclass(frozen=True)

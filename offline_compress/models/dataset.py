@@ -25,11 +25,10 @@ from edge_vlm.errors import SourceError
 from edge_vlm.files import make_folder, write_bytes, write_json
 from offline_compress.models.patch_labels import patch_labels
 from offline_compress.models.scenes import captions, render, sample_scene
+from offline_compress.models.scenes.sampling import SPLITS
 
 SHARD = 500
 SIZE = (224, 224)
-# Split: (split of the scene sampler, its first seed). Validation shows only combinations that training shows too.
-SPLITS = {"train": ("train", 0), "validation": ("train", 10_000_000), "heldout": ("heldout", 0)}
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def render_shard(stem: Path, split: str, scenes: int, start: int) -> int:
 
 def render_sample(split: str, index: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Image, patch labels and captions. Every other moving training scene is seen up to a second later."""
-    sampler, first_seed = SPLITS[split]
-    scene, time_s = sample_scene(first_seed + index, sampler), 0.0
+    scene, time_s = sample_scene(index, split), 0.0
     if split == "train" and index % 2 and scene.actor is not None and scene.actor.velocity:
         time_s = float(np.random.default_rng([index, 5]).uniform(0, 1))
     rendering = render(scene, time_s, SIZE)
