@@ -7,7 +7,7 @@ import argparse
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edge_vlm.errors import EdgeVlmError, InputError
@@ -79,7 +79,7 @@ def state_file(recipe: Recipe) -> Path:
 
 
 def done_before(recipe: Recipe, steps: Sequence[Step]) -> int:
-    """How many steps from the first on were done, of this model and with these words, and left what they make."""
+    """How many steps from the first on were done, of this model, words and files, and left what they make."""
     try:
         state = json.loads(state_file(recipe).read_text(encoding="utf-8"))
         known, model = state["finished"], state["model"]
@@ -89,7 +89,7 @@ def done_before(recipe: Recipe, steps: Sequence[Step]) -> int:
         return 0
     done = 0
     for step, words in zip(steps, known, strict=False):
-        if words != words_of(step) or not step.makes.exists():
+        if words != told(step) or not step.makes.exists():
             break
         done += 1
     return done
@@ -97,9 +97,18 @@ def done_before(recipe: Recipe, steps: Sequence[Step]) -> int:
 
 def note_done(recipe: Recipe, steps: Sequence[Step]) -> None:
     make_folder(state_file(recipe).parent)
-    done, stamp = [words_of(step) for step in steps], model_stamp(recipe.model)
+    done, stamp = [told(step) for step in steps], model_stamp(recipe.model)
     write_json(state_file(recipe), {"recipe": recipe.name, "model": stamp, "finished": done})
 
 
-def words_of(step: Step) -> list[str]:
-    return [str(item) for item in asdict(step)["words"]]
+def told(step: Step) -> list[str]:
+    """What decides the outcome of a step beside the model: its words, and what stands in the files that they name."""
+    return [*map(str, step.words), *(contents_stamp(path) for path in step.reads)]
+
+
+def contents_stamp(path: Path) -> str:
+    """Size and time of a file, or number and latest time of what a folder holds; empty where there is neither."""
+    if path.is_dir():
+        times = [entry.stat().st_mtime_ns for entry in path.iterdir()]
+        return f"{len(times)} files, the last of {max(times, default=0)}"
+    return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}" if path.is_file() else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from edge_vlm.errors import InputError
@@ -24,6 +25,14 @@ class Step:
         """The folder that it writes, or changes."""
         at = self.words.index("--out") + 1 if "--out" in self.words else 1
         return Path(self.words[at])
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Plan, images and recordings that it is given."""
+        words = self.words
+        named = [after for word, after in pairwise(words) if word in ("--images", "--data-cache", "--plan")]
+        sources = words[2 : words.index("--out")] if words[0] == "gather" else ()
+        return tuple(Path(name) for name in (*named, *sources))
 
     @property
     def command(self) -> list[str]:

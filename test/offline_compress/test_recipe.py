@@ -126,6 +126,17 @@ def test_what_was_finished_is_not_done_again(tmp_path, commands, capsys):
     assert "compress (to do): edge-vlm-compress compress hf" in capsys.readouterr().out
 
 
+def test_another_plan_under_the_same_name_is_carried_out(tmp_path, commands):
+    started, _ = commands
+    path, plan = tmp_path / "r.yaml", tmp_path / "plan.yaml"
+    plan.write_text("default: int8\nrules: []")
+    stages = {"compress": {"plan": str(plan), "method": "ternary"}}
+    path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b"), "stages": stages}))
+    assert run(path) == 0 and run(path) == 0 and started == ["compress"]
+    plan.write_text("default: ternary\nrules: []")
+    assert run(path) == 0 and started == ["compress"] * 2
+
+
 def test_a_stage_that_a_recipe_lacks_is_named(tmp_path, commands):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b"), "stages": {"compress": {"method": "int4"}}}))
