@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.rows import Row
-from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.heldout import caption_scores
+from offline_compress.evaluate.samples import Sample
 from offline_compress.train.progress import counted
 
 NOT_TRAINED = "no {} here; make models trains them"

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from edge_vlm.files import make_folder, sha256_of, write_json
-from offline_compress.evaluate.bundle_evaluation import Sample
+from offline_compress.evaluate.samples import Sample
 
 MODEL_FILES = ("*.json", "*.safetensors")  # configuration, tokenizer, processor, weights
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.rows import Row
-from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.pair_evaluation import PairEvaluation, evaluate_tflite
+from offline_compress.evaluate.samples import Sample
 from offline_compress.train.progress import counted
 
 CIDER_GOAL, PERPLEXITY_GOAL = 0.98, 1.03

@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 
 from bench.kept import KeptFigures, batches_digest, model_digest, samples_digest
-from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.pair_evaluation import evaluate_tflite
+from offline_compress.evaluate.samples import Sample
 from offline_compress.export.checkpoint import read_config
 from offline_compress.quantize.plan import Plan, default_plan
 from offline_compress.train.calibration import calibrated

@@ -15,9 +15,9 @@ from bench.rows import Row
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder, log_probabilities
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.captioning import greedy_captions
 from offline_compress.evaluate.footprint import encode_image
+from offline_compress.evaluate.samples import Sample
 from offline_compress.models.loading import LoadedVlm, load_vlm
 from offline_compress.quantize.replace import quantise_model
 from offline_compress.train.attention import use_plain_attention

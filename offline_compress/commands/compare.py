@@ -8,10 +8,11 @@ from pathlib import Path
 
 from edge_vlm.commands.numbers import not_negative
 from edge_vlm.files import make_folder, write_json
-from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, Sample, evaluate_bundle
+from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
 from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
 from offline_compress.evaluate.layer_report import labels_of, layer_table, layers_of, write_layers
+from offline_compress.evaluate.samples import PairSample, Sample
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.train.progress import counted, open_console
 
@@ -46,7 +47,7 @@ def image_samples(path: Path, most: int) -> list[Sample]:
     """The first images of a user's that decode, of the test split where there are splits. Raises SourceError."""
     pairs = open_pairs(path, "test")
     good, _ = pairs.decodable(most)
-    return [Sample(pairs.image(index), pairs.captions[index]) for index in good]
+    return [PairSample(pairs, index) for index in good]
 
 
 def write_captions(path: Path, row: BundleEvaluation, samples: list) -> None:

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from edge_vlm.commands.numbers import count, not_negative, positive
 from edge_vlm.runtime.bundle import Bundle
-from offline_compress.evaluate.bundle_evaluation import Sample, bundle_perplexity, evaluate_bundle
+from offline_compress.evaluate.bundle_evaluation import bundle_perplexity, evaluate_bundle
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.evaluate.samples import Sample
 from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
 from offline_compress.export.bundle_writer import check_replaceable
 from offline_compress.export.weights import ModelWeights
@@ -174,7 +175,9 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
     if args.images is None:
         return RenderedScenes(args.folder, args.data_cache, args.seed)
     require(args.data_cache is None, "--images and --data-cache both name the data", "give one of them")
-    data = CaptionedPhotos(args.folder, open_pairs(args.images), args.seed, args.heldout, args.plain_captions)
+    pairs = open_pairs(args.images)
+    with counted("images looked at", len(pairs), console) as looked:
+        data = CaptionedPhotos(args.folder, pairs, args.seed, args.heldout, args.plain_captions, looked)
     if data.skipped:
         console.print(f"{args.images}: {skipped_text(data.skipped)}", highlight=False)
     if args.heldout and not data.unseen:

@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     if args.threads:
         torch.set_num_threads(args.threads)
-    samples, skipped = pair_samples(open_pairs(args.data, args.split), args.limit, args.plain_captions)
+    pairs = open_pairs(args.data, args.split)
+    with counted("images looked at", min(len(pairs), args.limit or len(pairs)), console) as looked:
+        samples, skipped = pair_samples(pairs, args.limit, args.plain_captions, looked)
     if skipped:
         console.print(skipped_text(skipped))
     results = []

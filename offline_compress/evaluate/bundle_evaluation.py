@@ -7,25 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
 from offline_compress.evaluate.footprint import EvaluationError, Footprint, encode_image, measure_footprint
 from offline_compress.evaluate.perplexity import from_log_probabilities
+from offline_compress.evaluate.samples import Sample
 
 FOOTPRINT_FRAMES = 20
 
 Metrics = Callable[[Sequence[str], Sequence[Sequence[str]]], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image uint8 (height, width, 3) RGB and the captions that describe it."""
-
-    image_rgb: np.ndarray
-    references: tuple[str, ...]
 
 
 @dataclass(frozen=True)

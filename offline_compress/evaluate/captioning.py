@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,17 +19,25 @@ from offline_compress.train.packed_captions import encode, packed, packed_logits
 BATCH = 50
 
 
+class Images(Protocol):
+    """uint8 (rows, cols, 3) of the model's size; a list, or what makes them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
 @torch.no_grad()
 def greedy_captions(
     model: nn.Module,
     tokenizer,
     prompt: Prompt,
-    images: Sequence[np.ndarray],
+    images: Images,
     max_new_tokens: int = LONGEST_CAPTION,
     batch: int = BATCH,
     report: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
-    """Images uint8 (rows, cols, 3) of the model's size. The most likely token at each step, up to the end marker."""
+    """The most likely token at each step, up to the end marker."""
     model.eval()
     captions: list[str] = []
     for pixels in pixel_batches(images, batch):
@@ -41,7 +50,7 @@ def greedy_captions(
 
 @torch.no_grad()
 def beam_captions(
-    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], beams: int,
+    model: nn.Module, tokenizer, prompt: Prompt, images: Images, beams: int,
     max_new_tokens: int = LONGEST_CAPTION, batch: int = BATCH, report: Callable[[int], None] = lambda done: None,
 ) -> list[str]:  # fmt: skip
     """As `greedy_captions`, by beam search: the likeliest of the captions that ``beams`` hypotheses end in."""
@@ -80,7 +89,7 @@ def decode(model: nn.Module, ids: torch.Tensor, pixels: torch.Tensor, end: int, 
 
 @torch.no_grad()
 def answer_log_probabilities(
-    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], captions: Sequence[str]
+    model: nn.Module, tokenizer, prompt: Prompt, images: Images, captions: Sequence[str]
 ) -> Iterator[np.ndarray]:
     """Per image the log-probabilities (tokens + 1,) of its caption and the end marker, teacher-forced."""
     model.eval()
@@ -100,7 +109,7 @@ def answer_log_probabilities(
 
 @torch.no_grad()
 def reference_log_probabilities(
-    model: nn.Module, tokenizer, prompt: Prompt, images: Sequence[np.ndarray], captions: Sequence[Sequence[str]],
+    model: nn.Module, tokenizer, prompt: Prompt, images: Images, captions: Sequence[Sequence[str]],
     report: Callable[[int], None] = lambda done: None,
 ) -> list[list[np.ndarray]]:  # fmt: skip
     """As `answer_log_probabilities`, for several captions of each image: all in one sequence behind the image."""
@@ -119,7 +128,8 @@ def reference_log_probabilities(
     return rows
 
 
-def pixel_batches(images: Sequence[np.ndarray], size: int) -> Iterator[torch.Tensor]:
+def pixel_batches(images: Images, size: int) -> Iterator[torch.Tensor]:
     """float32 (B, 1, 3, H, W)."""
     for first in range(0, len(images), size):
-        yield normalised(np.stack(images[first : first + size]).astype(np.float32) / 255)
+        chunk = [images[index] for index in range(first, min(first + size, len(images)))]
+        yield normalised(np.stack(chunk).astype(np.float32) / 255)

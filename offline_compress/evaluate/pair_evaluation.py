@@ -18,11 +18,11 @@ import numpy as np
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.caption_metrics import caption_metrics, words
 from offline_compress.evaluate.footprint import encode_image
 from offline_compress.evaluate.perplexity import from_log_probabilities
-from offline_compress.pairs.captioned_images import CaptionedImages, plain
+from offline_compress.evaluate.samples import PairSample, Sample, Squares
+from offline_compress.pairs.captioned_images import CaptionedImages
 
 Progress = Callable[[int], None]
 
@@ -45,16 +45,15 @@ class PairEvaluation:
 
 
 def pair_samples(
-    pairs: CaptionedImages, most: int | None = None, lower_case: bool = False
+    pairs: CaptionedImages, most: int | None = None, lower_case: bool = False, report: Progress = lambda done: None
 ) -> tuple[list[Sample], dict[str, str]]:
-    """The first ``most`` images that decode, with their references, and why others were skipped.
+    """The first ``most`` images that decode, with their references, and why others were skipped. ``report`` gets how
+    many were looked at.
 
     ``lower_case``: references as words without punctuation, for models that were trained on such.
     """
-    kept, skipped = pairs.decodable(most)
-    return [
-        Sample(pairs.image(i), plain(pairs.captions[i]) if lower_case else pairs.captions[i]) for i in kept
-    ], skipped
+    kept, skipped = pairs.decodable(most, report=report)
+    return [PairSample(pairs, index, lower_case) for index in kept], skipped
 
 
 def evaluate_tflite(
@@ -89,7 +88,7 @@ def evaluate_model(
     vlm = load_vlm(folder)
     if bf16:
         vlm.model.to(torch.bfloat16)
-    squares = [vlm.image.square(sample.image_rgb) for sample in samples]
+    squares = Squares(samples, vlm.image.square)
     if beams > 1:
         captions = beam_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, beams, report=progress)
     else:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from offline_compress.evaluate.bundle_evaluation import Sample
+from offline_compress.evaluate.samples import Sample
 from offline_compress.export.checkpoint import read_config
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.module_names import HEAD, TEXT

@@ -19,13 +19,15 @@ from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
 from offline_compress.train.caption_batches import answer_ids, augmented, prompt_ids, sequences
 
+KEPT_BYTES = 512 << 20  # of squares: some 900 of 448 pixels, 10,000 of 128
+
 
 @dataclass
 class PairBatches:
     """Batch `step` depends on the seed and `step` alone: every image once per pass, one of its captions each.
 
-    Images are decoded at the first use and kept as squares of the model's size. Those that cannot be decoded are
-    left out from the start; ``skipped`` names them.
+    Images are decoded when they are used; the first squares of the model's size are kept, up to `KEPT_BYTES`. Those
+    that cannot be decoded are left out from the start; ``skipped`` names them.
     """
 
     pairs: CaptionedImages
@@ -50,9 +52,12 @@ class PairBatches:
 
     def square(self, index: int) -> np.ndarray:
         """uint8 (size, size, 3)."""
-        if index not in self.squares:
-            self.squares[index] = self.image.square(self.pairs.image(self.kept[index]))
-        return self.squares[index]
+        if index in self.squares:
+            return self.squares[index]
+        square = self.image.square(self.pairs.image(self.kept[index]))
+        if (len(self.squares) + 1) * square.nbytes <= KEPT_BYTES:
+            self.squares[index] = square
+        return square
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
         """pixel_values (B, 1, 3, H, W), input_ids, labels, attention_mask (B, T)."""

@@ -19,13 +19,15 @@ SHOWN = 5  # names in a message
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """``read`` gives the bytes of an image by name. ``skipped``: why an image of that name is not among ``names``."""
+    """``read`` gives the bytes of an image by name. ``skipped``: why an image of that name is not among ``names``.
+    ``decoded``: all of them are known to be images."""
 
     source: str
     names: tuple[str, ...]
     captions: tuple[tuple[str, ...], ...]
     read: Callable[[str], bytes]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    decoded: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,24 +47,29 @@ class CaptionedImages:
             raise SourceError(f"{name}: not an image that OpenCV reads", "copy the image again, or remove it")
         return np.ascontiguousarray(image[:, :, ::-1])
 
-    def chosen(self, indices: Sequence[int]) -> CaptionedImages:
+    def chosen(self, indices: Sequence[int], decoded: bool = False) -> CaptionedImages:
         """These alone, in this order; nothing of them counts as skipped."""
         names, captions = (tuple(row[i] for i in indices) for row in (self.names, self.captions))
-        return replace(self, names=names, captions=captions, skipped={})
+        return replace(self, names=names, captions=captions, skipped={}, decoded=decoded or self.decoded)
 
-    def decodable(self, most: int | None = None, seed: int | None = None) -> tuple[list[int], dict[str, str]]:
+    def decodable(
+        self, most: int | None = None, seed: int | None = None, report: Callable[[int], None] = lambda done: None
+    ) -> tuple[list[int], dict[str, str]]:
         """Indices of up to ``most`` images that decode, in order or, with ``seed``, drawn at random; and the others
-        met on the way, with the reason. Raises SourceError where not a single one decodes."""
+        met on the way, with the reason. ``report`` gets how many were looked at; what is known to decode is not
+        looked at again. Raises SourceError where not a single one decodes."""
         order = range(len(self)) if seed is None else np.random.default_rng(seed).permutation(len(self)).tolist()
         good, bad = [], dict(self.skipped)
-        for index in order:
+        for looked, index in enumerate(order, start=1):
             if most is not None and len(good) >= most:
                 break
             try:
-                self.image(index)
+                if not self.decoded:
+                    self.image(index)
                 good.append(index)
             except SourceError as error:
                 bad[self.names[index]] = str(error)
+            report(looked)
         if not good:
             raise SourceError(f"{self.source}: none of {len(self)} images can be decoded", "copy the images again")
         return good, bad

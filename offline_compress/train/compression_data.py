@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 
 from edge_vlm.errors import SourceError
-from offline_compress.evaluate.bundle_evaluation import Sample
 from offline_compress.evaluate.heldout import heldout_samples
+from offline_compress.evaluate.samples import PairSample, Sample
 from offline_compress.export.checkpoint import read_config
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.batches import PairBatches, pair_batches
@@ -77,14 +77,16 @@ class CaptionedPhotos:
     """A user's images with captions: the last ones are held out, at most a fifth of them."""
 
     def __init__(
-        self, folder: Path, pairs: CaptionedImages, seed: int, heldout: int, plain_captions: bool = False
-    ) -> None:
-        """Raises SourceError where no image can be used, CheckpointError for a folder that is no model."""
+        self, folder: Path, pairs: CaptionedImages, seed: int, heldout: int, plain_captions: bool = False,
+        report: Callable[[int], None] = lambda done: None,
+    ) -> None:  # fmt: skip
+        """``report`` gets how many images were looked at. Raises SourceError where no image can be used,
+        CheckpointError for a folder that is no model."""
         if plain_captions:
             pairs = replace(pairs, captions=tuple(plain(texts) for texts in pairs.captions))
         self.folder, self.seed, self.pairs = folder, seed, pairs
         self.image = read_image_settings(folder, read_config(folder))
-        self.good, self.skipped = pairs.decodable()
+        self.good, self.skipped = pairs.decodable(report=report)
         kept = min(heldout, int(HELDOUT_SHARE * len(self.good)))
         self.known, self.unseen = self.good[: len(self.good) - kept], self.good[len(self.good) - kept :]
         first = self.batches(1)
@@ -95,7 +97,8 @@ class CaptionedPhotos:
         return len(self.known)
 
     def batches(self, size: int, most: int | None = None, augment: bool = False) -> PairBatches:
-        return pair_batches(self.folder, self.pairs.chosen(self.known), size, self.seed, most=most, augment=augment)
+        pairs = self.pairs.chosen(self.known, decoded=True)
+        return pair_batches(self.folder, pairs, size, self.seed, most=most, augment=augment)
 
     def calibration(self, pairs: int) -> Calibration:
         if len(self.known) < pairs:
@@ -110,4 +113,4 @@ class CaptionedPhotos:
         return self.batches(size, augment=True)
 
     def heldout(self, count: int) -> list[Sample]:
-        return [Sample(self.pairs.image(i), self.pairs.captions[i]) for i in self.unseen[:count]]
+        return [PairSample(self.pairs, i) for i in self.unseen[:count]]

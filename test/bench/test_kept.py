@@ -16,7 +16,7 @@ from tiny_model import CONFIG, make_image, random_tensors, write_hf_folder, writ
 from bench import plan_rows, qat_rows, training_free  # noqa: E402
 from bench.kept import KeptFigures  # noqa: E402
 from bench.training_free import Measured, Subject, Variant, inner_blocks  # noqa: E402
-from offline_compress.evaluate.bundle_evaluation import Sample  # noqa: E402
+from offline_compress.evaluate.samples import ImageSample  # noqa: E402
 from offline_compress.train.progress import open_console  # noqa: E402
 
 CONSOLE = open_console()
@@ -39,7 +39,7 @@ class RandomPairs:
 
 
 def subject(folder, work, pairs=4, images=1, caption="a red cube", known_only=False):
-    samples = [Sample(make_image(index), (caption,)) for index in range(images)]
+    samples = [ImageSample(make_image(index), (caption,)) for index in range(images)]
     kept = KeptFigures(work, known_only)
     return Subject("tiny", folder, lambda seed: [RandomPairs(seed, pairs).batch(0)], samples, kept)
 

@@ -17,8 +17,8 @@ from edge_vlm.errors import EdgeVlmError  # noqa: E402
 from edge_vlm.runtime import VisionEncoder  # noqa: E402
 from edge_vlm.runtime.bundle import Bundle  # noqa: E402
 from offline_compress.commands import compare, compress  # noqa: E402
-from offline_compress.evaluate.bundle_evaluation import Sample  # noqa: E402
 from offline_compress.evaluate.caption_metrics import caption_metrics  # noqa: E402
+from offline_compress.evaluate.samples import ImageSample  # noqa: E402
 
 CAPTIONS = ("a red cube on table", "a blue sphere left of gripper", "gripper on table")
 
@@ -37,7 +37,7 @@ def run(command, *words):
 def tiny_samples(count):
     """Pictures of different sizes, as a user's are."""
     images = [make_image(index)[: 32 - index] for index in range(count)]
-    return [Sample(image, CAPTIONS[i % 3 :] + CAPTIONS[: i % 3]) for i, image in enumerate(images)]
+    return [ImageSample(image, CAPTIONS[i % 3 :] + CAPTIONS[: i % 3]) for i, image in enumerate(images)]
 
 
 @pytest.mark.parametrize("method", ["original", "ternary", "binary", "int8"])

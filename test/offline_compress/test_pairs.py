@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("transformers")
 import torch  # noqa: E402
 
 from edge_vlm.errors import SourceError  # noqa: E402
+from offline_compress.evaluate.pair_evaluation import pair_samples  # noqa: E402
 from offline_compress.models.chat_prompt import chat_prompt  # noqa: E402
 from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, demo_config, save_folder  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
@@ -119,6 +121,21 @@ def test_empty_captions_and_corrupt_images_are_counted_and_named(tmp_path):
     assert skipped_text(skipped).startswith("4 skipped: ") and "0.jpg" in skipped_text(skipped)
 
 
+def test_images_are_looked_at_once_and_counted(tmp_path):
+    pairs, reads, counts = open_pairs(write_folder(tmp_path / "pairs", 4)), [], []
+    pairs = replace(pairs, read=lambda name, read=pairs.read: reads.append(name) or read(name))
+    good, _ = pairs.decodable(report=counts.append)
+    assert len(reads) == 4 and counts == [1, 2, 3, 4]
+    known = pairs.chosen(good, decoded=True).chosen([0, 2, 3])
+    assert known.decodable(2)[0] == [0, 1] and len(known.decodable(2, seed=0)[0]) == 2 and len(reads) == 4
+
+
+def test_samples_of_a_set_are_decoded_when_they_are_asked_for(tmp_path):
+    samples, _ = pair_samples(open_pairs(write_folder(tmp_path / "pairs", 3)), 2)
+    assert len(samples) == 2 and samples[1].image_rgb is not samples[1].image_rgb
+    assert samples[1].image_rgb.shape == (40, 60, 3) and samples[1].references[0] in CAPTIONS
+
+
 def test_where_nothing_can_be_used_the_error_says_why(tmp_path):
     with pytest.raises(SourceError, match="no such folder"):
         open_pairs(tmp_path / "nowhere")
@@ -179,6 +196,14 @@ def test_a_batch_depends_on_its_step_and_seed_alone(tmp_path, model_folder):
     assert all(torch.equal(first.batch(1)[name], again.batch(1)[name]) for name in first.batch(1))
     other = pair_batches(model_folder, pairs, size=2, seed=4, augment=True).batch(1)
     assert not torch.equal(other["pixel_values"], first.batch(1)["pixel_values"])
+
+
+def test_no_more_squares_are_kept_than_memory_is_granted_for(tmp_path, model_folder, monkeypatch):
+    pairs = open_pairs(write_folder(tmp_path / "pairs", 4))
+    want = pair_batches(model_folder, pairs, size=4, seed=1).batch(0)
+    monkeypatch.setattr("offline_compress.pairs.batches.KEPT_BYTES", 2 * 224 * 224 * 3)
+    batches = pair_batches(model_folder, pairs, size=4, seed=1)
+    assert torch.equal(batches.batch(0)["pixel_values"], want["pixel_values"]) and len(batches.squares) == 2
 
 
 def test_a_few_pairs_are_drawn_by_seed_around_corrupt_ones(tmp_path, model_folder):
