@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="int8 MobileNetV2 1.0/224, whose features the encoder learns to give")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, curve, DIR/model")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="captions without photos, one a line, plain or .gz")
+    parser.add_argument("--start", type=Path, metavar="DIR",
+                        help="--out of an earlier run whose weights are gone on with; give another --seed")  # fmt: skip
     for name, steps, what in STAGES:
         parser.add_argument(f"--{name}-steps", type=not_negative, default=steps, help=f"{what} (default: %(default)s)")
     parser.add_argument("--batch", type=count, default=32, help="photos in a step (default: %(default)s)")
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     stages = Stages(**{name: getattr(args, f"{name}_steps") for name, _, _ in STAGES})
     config = PhotoTrainingConfig(stages, rate=args.rate, checkpoint_every=args.checkpoint_every)
-    training = PhotoTraining(args.out, data, config, args.batch, args.seed, console.print)
+    training = PhotoTraining(args.out, data, config, args.batch, args.seed, console.print, args.start)
     with counted("steps", config.steps, console) as progress:
         folder = training.run(args.resume == "auto", lambda p: progress(p.step, note=note(p)))
     console.print(f"model in {folder}")

@@ -106,7 +106,7 @@ class PhotoTrainer(FloatTrainer):
     def __init__(
         self, model: nn.Module, batches: StagedBatches, bridge: TeacherBridge, config: PhotoTrainingConfig
     ) -> None:
-        self.model, self.config, self.step = model, config, 0
+        self.model, self.config, self.step, self.begun_from = model, config, 0, None
         self.data = [digest_of(source.batch(0)) for source in (batches.texts, batches.photos)]
         self.batches, self.heads = Ahead(batches.batch, config.steps), bridge
         self.optimisers = make_optimisers(model, bridge, config)
@@ -114,6 +114,20 @@ class PhotoTrainer(FloatTrainer):
         self.kept = copy.deepcopy(model).eval()
         self.worker.train()
         add_dropout(self.worker, config.dropout)
+
+    def begin_from(self, state: dict, where: object) -> None:
+        """With the weights that the checkpoint ``state`` of an earlier run ended in, and all else anew.
+
+        Raises InputError where they do not fit.
+        """
+        try:
+            self.model.load_state_dict(state["kept"])
+            self.heads.load_state_dict(state["heads"])
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{where}: not of this captioner ({error})", "start from another run") from error
+        self.kept.load_state_dict(state["kept"])
+        self.begun_from = digest_of(state["kept"])
+        self.refresh_worker()
 
     def train_step(self) -> tuple[dict[str, float], dict[str, float], int]:
         stage, done, _ = self.config.stages.of(self.step)
@@ -170,7 +184,8 @@ class PhotoTrainer(FloatTrainer):
             torch._foreach_lerp_(list(self.kept.parameters()), list(self.model.parameters()), share)
 
     def identity(self) -> dict:
-        return {**self.config.identity(), "data": self.data}
+        begun = {} if self.begun_from is None else {"begun_from": self.begun_from}
+        return {**self.config.identity(), "data": self.data, **begun}
 
     def state(self) -> dict:
         return {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from edge_vlm.errors import SourceError
+from edge_vlm.errors import InputError, SourceError
 from edge_vlm.files import make_folder
 from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
@@ -68,7 +69,8 @@ class PhotoData:
 
 @dataclass
 class PhotoTraining:
-    """One run in the folder `out`. Same data, seed and options: same batches in the same order."""
+    """One run in the folder `out`. Same data, seed and options: same batches in the same order. Its stages begin with
+    the weights that an earlier run in the folder `start` ended in, where that is given."""
 
     out: Path
     data: PhotoData
@@ -76,6 +78,7 @@ class PhotoTraining:
     batch: int = 32
     seed: int = 0
     say: Callable[[str], None] = print
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         cv2.setNumThreads(1)
@@ -102,6 +105,9 @@ class PhotoTraining:
         maps = {name: seen[name].numpy() for name in MAPS}
         bridge = TeacherBridge(vision.hidden_size, IMAGE_SIZE // PATCH_SIZE, text.hidden_size, maps)
         self.trainer = PhotoTrainer(model, batches, bridge, self.config)
+        if self.start is not None:
+            require_same_words(self.start / MODEL / "tokenizer.json", self.tokenizer)
+            self.trainer.begin_from(load_checkpoint(self.start / CHECKPOINT), self.start / CHECKPOINT)
         self.curve = TrainingCurve(self.out / CURVE, CURVE_EVERY)
 
     def run(self, resume: bool, report: Callable[[TrainingProgress], None]) -> Path:
@@ -165,6 +171,16 @@ class PhotoTraining:
         features = torch.from_numpy(np.stack([self.data.teacher(image)[FEATURES] for image in images]))
         given = encode(self.trainer.kept, normalised(np.stack(images).astype(np.float32) / 255)[:, 0])
         return distance(given, self.trainer.heads.adapted(features)).item()
+
+
+def require_same_words(path: Path, tokenizer) -> None:
+    """Raises SourceError where the tokenizer in ``path`` cannot be read, InputError where it has other tokens."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: {error}", "give the folder of an earlier run") from error
+    if known.get("model") != json.loads(tokenizer.backend_tokenizer.to_str())["model"]:
+        raise InputError(f"{path}: made from other captions", "start with the --photos and --texts of that run")
 
 
 def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:

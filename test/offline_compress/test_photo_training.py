@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from edge_vlm.errors import InputError  # noqa: E402
+from edge_vlm.errors import InputError, SourceError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
 from offline_compress.models.mobilenet_features import FEATURES, MAPS  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
@@ -24,6 +24,7 @@ from offline_compress.train.photo_trainer import (  # noqa: E402
     Stages,
     caption_loss,
 )
+from offline_compress.train.photo_training import require_same_words  # noqa: E402
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, by_cell, distance  # noqa: E402
 
 CAPTIONS = [
@@ -174,6 +175,31 @@ def test_a_finer_map_is_told_by_the_cell_that_it_lies_in():
     fine = torch.arange(16.0).reshape(1, 16, 1)  # 4 x 4
     assert by_cell(fine, 4)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     assert torch.equal(by_cell(fine, 16), fine)
+
+
+def test_another_run_begins_with_the_weights_that_one_ended_in(views, tokenizer):
+    first = make_trainer(views, tokenizer)
+    first.run(lambda p: None, lambda t: None)
+    second, anew = (make_trainer(views, tokenizer, Stages(0, 0, 2, 2)) for _ in range(2))
+    second.begin_from(first.state(), "checkpoint.pt")
+    for a, b in zip(first.kept.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(first.heads.adapter[0].weight, second.heads.adapter[0].weight)
+    second.run(lambda p: None, lambda t: None)
+    assert not torch.equal(next(first.kept.parameters()), next(second.kept.parameters()))
+    with pytest.raises(InputError, match="other training options or data"):
+        anew.restore(second.state(), "checkpoint.pt")
+    with pytest.raises(InputError, match="not of this captioner"):
+        anew.begin_from({"kept": {}, "heads": {}}, "checkpoint.pt")
+
+
+def test_a_run_is_not_begun_from_one_with_other_words(tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path)
+    require_same_words(tmp_path / "tokenizer.json", tokenizer)
+    with pytest.raises(InputError, match="other captions"):
+        require_same_words(tmp_path / "tokenizer.json", train_tokenizer(["one dog", "two dogs in the snow"]))
+    with pytest.raises(SourceError, match=r"tokenizer\.json"):
+        require_same_words(tmp_path / "nowhere" / "tokenizer.json", tokenizer)
 
 
 def test_a_resumed_training_gives_the_same_weights_and_other_lengths_may_follow(views, tokenizer):
