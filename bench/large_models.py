@@ -26,13 +26,14 @@ from bench.rows import Row, rows_table, write_rows
 from edge_vlm.commands.numbers import count, positive
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.random_checkpoint import SMOLVLM_2B, with_sizes, write_random_checkpoint
+from offline_compress.quantize.calibration_pairs import IGNORED_LABEL
 from offline_compress.quantize.plan import Plan, Rule
 from offline_compress.train.calibration import calibrated
 from offline_compress.train.compression import Source, report_of, write_bundle
 from offline_compress.train.progress import open_console
 from offline_compress.train.training_free import TrainingFree
 
-TEXT_TOKENS = 40  # of question and caption, beside the image's
+TEXT_TOKENS, ANSWER_TOKENS = 40, 12  # of question and caption, beside the image's; of the caption alone
 GOALS = {"256m": (15.0, 4.0), "256m-few": (15.0, 4.0), "2b": (None, 8.0)}  # minutes, GB
 BUNDLE_MB, FLOAT_MB = 95.0, 1026.0
 FEW = 2  # blocks of each half that are really computed, of all but 256m
@@ -69,7 +70,9 @@ class RandomPairs:
         ids = torch.randint(100, 40000, (size, image_tokens + TEXT_TOKENS), generator=generator)
         ids[:, 4 : 4 + image_tokens] = self.config["image_token_id"]
         pixels = torch.randn(size, 1, 3, vision["image_size"], vision["image_size"], generator=generator)
-        return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        labels = ids.clone()
+        labels[:, :-ANSWER_TOKENS] = IGNORED_LABEL
+        return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def piece(size: str, work: Path, pairs: int, minutes: float) -> None:
@@ -101,7 +104,7 @@ def piece(size: str, work: Path, pairs: int, minutes: float) -> None:
             source,
             RandomPairs(source.weights.config, pairs),
             "gptq",
-            True,
+            "answers",
             report,
             work / f"{size}.blocks",
             True,
@@ -173,7 +176,8 @@ def extrapolated(found: dict, whole: dict) -> float:
     """Seconds of the whole model: each half's blocks cost alike."""
     total = sum(found["stages"].values())
     for part, prefix in (("vision", "model.vision_model"), ("text", "model.text_model")):
-        seconds = sum(value for name, value in found["stages"].items() if name.startswith(prefix))
+        stages = found["stages"].items()
+        seconds = sum(value for name, value in stages if name.removeprefix("saliency: ").startswith(prefix))
         total += seconds * (whole[f"{part}_config"]["num_hidden_layers"] / found["blocks"][part] - 1)
     return total
 

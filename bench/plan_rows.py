@@ -55,7 +55,7 @@ def measured(
     source = Source.read(subject.folder, "mixed", default_plan(config, method, tied))
     if budget is not None:
         source, _ = automatic_plan(source, batches, budget)
-    weights, rows = calibrated(source, batches, "gptq", True)
+    weights, rows = calibrated(source, batches, "gptq", "answers")
     with TemporaryDirectory(prefix="edge_vlm_plans_") as folder:
         bundle = write_bundle(
             source, weights, Path(folder) / "bundle", subject.name, report_of(source, rows, None, None)

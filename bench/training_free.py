@@ -28,26 +28,29 @@ Batches = Callable[[int], Sequence[Mapping[str, torch.Tensor]]]  # of a seed
 
 @dataclass(frozen=True)
 class Variant:
-    """``method``: a method of plans for the inner blocks. ``solver`` "rtn": round to nearest, without calibration."""
+    """``method``: a method of plans for the inner blocks. ``solver`` "rtn": round to nearest, without calibration.
+    ``saliency`` as in `SolveConfig`."""
 
     method: str
     solver: str = "rtn"
-    saliency: bool = False
+    saliency: str = "none"
 
     @property
     def name(self) -> str:
-        return f"{self.method}, {self.solver}{' + saliency' if self.saliency else ''}"
+        return f"{self.method}, {self.solver}{SALIENCY_LABELS[self.saliency]}"
 
 
+SALIENCY_LABELS = {"none": "", "block": " + saliency in blocks", "answers": " + saliency"}
 ABLATION = (
     Variant("binary"), Variant("ternary-absmean"), Variant("ternary-twn"), Variant("ternary"),
-    Variant("ternary", "gptq"), Variant("ternary", "gptq", True), Variant("ternary", "descent"),
-    Variant("ternary", "descent", True),
+    Variant("ternary", "gptq"), Variant("ternary", "gptq", "block"), Variant("ternary", "gptq", "answers"),
+    Variant("ternary", "descent"), Variant("ternary", "descent", "answers"),
 )  # fmt: skip
 INTEGERS = (
-    Variant("int2-g128"), Variant("int2-g128", "gptq"), Variant("int2-g128", "gptq", True),
-    Variant("int2-g128", "descent", True), Variant("int3-g128"), Variant("int3-g128", "gptq"),
-    Variant("int3-g128", "gptq", True), Variant("int4-g128", "gptq", True),
+    Variant("int2-g128"), Variant("int2-g128", "gptq"), Variant("int2-g128", "gptq", "block"),
+    Variant("int2-g128", "gptq", "answers"), Variant("int2-g128", "descent", "answers"), Variant("int3-g128"),
+    Variant("int3-g128", "gptq"), Variant("int3-g128", "gptq", "block"), Variant("int3-g128", "gptq", "answers"),
+    Variant("int4-g128", "gptq", "answers"),
 )  # fmt: skip
 
 

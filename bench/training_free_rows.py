@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
 from bench.rows import Row, seeds_note
-from bench.training_free import ABLATION, INTEGERS, Measured, Variant
+from bench.training_free import ABLATION, INTEGERS, SALIENCY_LABELS, Measured, Variant
 
 TERNARY_GOAL, INT4_GOAL = 1.08, 0.99
-BEST = Variant("ternary", "descent", True)
+BEST = Variant("ternary", "descent", "answers")
 
 
 def training_free_rows(subject: str, found: Mapping[str, Sequence[Measured]]) -> list[Row]:
@@ -29,7 +30,7 @@ def training_free_rows(subject: str, found: Mapping[str, Sequence[Measured]]) ->
         ratios, ciders = [t.perplexity / base.perplexity for t in tries], [t.cider / base.cider for t in tries]
         goal = TERNARY_GOAL if name == BEST.name else None
         rows.append(Row(f"{subject}: {name}: perplexity / float", mean(ratios), "", goal, note=seeds_note(ratios)))
-        goal = INT4_GOAL if name == Variant("int4-g128", "gptq", True).name else None
+        goal = INT4_GOAL if name == Variant("int4-g128", "gptq", "answers").name else None
         rows.append(Row(f"{subject}: {name}: CIDEr / float", mean(ciders), "", goal, "higher", seeds_note(ciders)))
     rows += [
         Row(f"{subject}: {variant.name}: perplexity / float", None, note="not measured")
@@ -40,19 +41,21 @@ def training_free_rows(subject: str, found: Mapping[str, Sequence[Measured]]) ->
 
 
 def saliency_rows(subject: str, found: Mapping[str, Sequence[Measured]]) -> list[Row]:
-    """What saliency gains over plain GPTQ, in units of the spread over seeds: it should be more than 1."""
+    """What saliency gains over plain GPTQ, in units of the spread over seeds: that by answers should gain more than 1,
+    that within blocks (paper Q) stands beside it."""
     rows = []
-    for method in ("ternary", "int2-g128", "int3-g128"):
-        plain, weighted = (found.get(Variant(method, "gptq", saliency).name, ()) for saliency in (False, True))
+    for method, kind in product(("ternary", "int2-g128", "int3-g128"), ("answers", "block")):
+        plain, weighted = (found.get(Variant(method, "gptq", saliency).name, ()) for saliency in ("none", kind))
+        goal = 1.0 if kind == "answers" else None
         for what, sign in (("perplexity", -1), ("cider", 1)):
-            name = f"{subject}: {method}: gain of saliency in {what} / spread over seeds"
+            name = f"{subject}: {method}: gain of{SALIENCY_LABELS[kind][2:]} in {what} / spread over seeds"
             if min(len(plain), len(weighted)) < 2:
-                rows.append(Row(name, None, "", 1.0, "higher", "one seed only"))
+                rows.append(Row(name, None, "", goal, "higher", "one seed only"))
                 continue
             before, after = ([getattr(t, what) for t in tries] for tries in (plain, weighted))
             spread = max(stdev(before), stdev(after), 1e-9)
             gain = sign * (mean(after) - mean(before))
-            rows.append(Row(name, gain / spread, "", 1.0, "higher", f"{mean(before):.3f} to {mean(after):.3f}"))
+            rows.append(Row(name, gain / spread, "", goal, "higher", f"{mean(before):.3f} to {mean(after):.3f}"))
     return rows
 
 

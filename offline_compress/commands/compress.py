@@ -24,6 +24,7 @@ from offline_compress.export.weights import ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
+from offline_compress.quantize.block import SALIENCY
 from offline_compress.quantize.budget import planned_bytes
 from offline_compress.quantize.plan_file import read_plan
 from offline_compress.quantize.report import dense_rows, plan_table, planned_rows
@@ -75,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="round, or solve against calibration pairs, instead of training or, with --steps, before it (default: "
         "gptq where there are pairs and no training)",
     )  # fmt: skip
-    parser.add_argument("--no-saliency", action="store_true", help="with a solver: every token counts the same")
+    parser.add_argument("--saliency", choices=SALIENCY, default=SALIENCY[0],
+                        help="with a solver: tokens count by the model's answers (default), by the error of their block"
+                             " (VLMQ), or all alike")  # fmt: skip
     parser.add_argument("--pairs", type=count, default=128, help="calibration pairs of a solver (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=["auto", *PRECISIONS], default="auto",
@@ -131,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         if pairs < args.pairs:
             console.print(f"{pairs} calibration pairs instead of {args.pairs}: more images would do better")
         config = TrainingFree(
-            solver, not args.no_saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
+            solver, args.saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
         )
         with processes.lead_first():
             source, weights, rows, training = compress_without_training(

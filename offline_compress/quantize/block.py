@@ -19,14 +19,17 @@ from offline_compress.quantize.solvers import rounded, solve
 from offline_compress.saliency.statistics import InputStatistics, clipped_to_mean_one, top_share
 
 Grids = Mapping[str, Grid]  # by module name; what it lacks is not solved
+SALIENCY = ("answers", "block", "none")  # the model's answers; the error of the block itself (paper Q); all alike
+Importance = dict[str, torch.Tensor]  # by Linear within a block, of the valid tokens of all pairs, mean 1
 
 
 @dataclass(frozen=True)
 class SolveConfig:
-    """``gram_tokens``: of a pair that enter the Gram matrices, evenly spread; images have many tokens alike."""
+    """``saliency``: one of `SALIENCY`, what tokens count by. ``gram_tokens``: of a pair that enter the Gram matrices,
+    evenly spread; images have many tokens alike."""
 
     solver: str = "gptq"
-    saliency: bool = True
+    saliency: str = "answers"
     gram_tokens: int = 256
 
     def to_json(self) -> dict:
@@ -60,10 +63,11 @@ class Block:
 
 
 def quantise_block(
-    block: Block, states: States, after: States, grids: Grids, config: SolveConfig
+    block: Block, states: States, after: States, grids: Grids, config: SolveConfig, importance: Importance | None = None
 ) -> dict[str, SolvedLinear]:
     """Solves the block's planned Linears, leaves their dequantised weights in it, and writes what the float and the
-    quantised model give after it. By the names of the Linears within the block."""
+    quantised model give after it. By the names of the Linears within the block. ``importance``: of tokens, where it is
+    known beforehand."""
     layers = block.linears(grids)
     with torch.no_grad():
         for first, last in states.wanted.chunks():
@@ -71,7 +75,8 @@ def quantise_block(
     solved: dict[str, SolvedLinear] = {}
     if layers:
         wanted_grids = {child: grids[f"{block.name}.{child}"] for child in layers}
-        importance = block_saliency(block, layers, wanted_grids, states, after) if config.saliency else None
+        if config.saliency == "block":
+            importance = block_saliency(block, layers, wanted_grids, states, after)
         statistics = block_statistics(block, layers, states, importance, config)
         for child, layer in layers.items():
             weight = block.vlm.float_parameter(f"{block.name}.{child}.weight")
@@ -89,7 +94,7 @@ def quantise_block(
 
 def block_saliency(
     block: Block, layers: dict[str, nn.Linear], grids: dict[str, Grid], states: States, after: States
-) -> dict[str, torch.Tensor]:
+) -> Importance:
     """Saliency of every valid token for every Linear: one backward pass of the block's squared error, its weights
     rounded. (tokens of all pairs,), clipped, mean 1. Source: paper Q."""
     found: dict[str, list[torch.Tensor]] = {child: [] for child in layers}
@@ -111,7 +116,7 @@ def block_statistics(
     block: Block,
     layers: dict[str, nn.Linear],
     states: States,
-    importance: dict[str, torch.Tensor] | None,
+    importance: Importance | None,
     config: SolveConfig,
 ) -> dict[str, InputStatistics]:
     """With GPTAQ, also how far the inputs are from those of the float model."""

@@ -20,9 +20,10 @@ from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block import Block, Grids, SolveConfig, quantise_block
 from offline_compress.quantize.block_work import BlockWork, States
 from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
-from offline_compress.quantize.cost import Cost, estimate
+from offline_compress.quantize.cost import PASSES, Cost, estimate
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.solved_linear import SolvedLinear
+from offline_compress.saliency.token_saliency import TokenSaliency
 
 HALVES = (VISION_BLOCKS, TEXT_BLOCKS)
 Report = Callable[[float, str], None]
@@ -50,6 +51,7 @@ class BlockwiseRun:
         vlm.quantised = quantised or {}
         self.work = BlockWork(work, self.identity(), resume)
         self.work.require_space(self.cost().disk_bytes)
+        self.saliency = TokenSaliency(vlm, batches, Path(work) / "saliency") if config.saliency == "answers" else None
 
     def cost(self) -> Cost:
         return estimate(self.pairs, self.grids, self.config)
@@ -61,8 +63,12 @@ class BlockwiseRun:
         """
         costs = [self.pairs.cost(name) for name in self.stages]
         first = next((i for i, name in enumerate(self.stages) if not self.work.is_done(i, name)), len(self.stages))
+        before = 0.0
+        if self.saliency is not None:
+            before = 1 - PASSES["none"] / PASSES["answers"]
+            self.saliency.measure(lambda share, what: report(before * share, f"saliency: {what}"))
         for number in range(first, len(self.stages)):
-            report(sum(costs[:number]) / sum(costs), self.stages[number])
+            report(before + (1 - before) * sum(costs[:number]) / sum(costs), self.stages[number])
             self.do(number)
             if number:
                 self.work.drop_states(number - 1, self.stages[number - 1])
@@ -91,7 +97,8 @@ class BlockwiseRun:
             blocks = name.rpartition(".")[0]
             with self.vlm.loaded(name), torch.no_grad():
                 block = Block(self.vlm, blocks, name, self.pairs.valid(blocks))
-                self.work.save(folder, quantise_block(block, before, after, self.grids, self.config))
+                importance = None if self.saliency is None else self.saliency.of(name)
+                self.work.save(folder, quantise_block(block, before, after, self.grids, self.config, importance))
 
     def identity(self) -> dict:
         """What must be equal for a run to be gone on with."""

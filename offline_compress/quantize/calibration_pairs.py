@@ -33,6 +33,11 @@ class CalibrationPairs:
         self.count = sum(len(text["input_ids"]) for text in self.texts)
         self.text_tokens = max(text["input_ids"].shape[1] for text in self.texts)
 
+    def blocks(self) -> list[str]:
+        """Of both halves, in order."""
+        halves = self.vlm.family.halves(self.vlm.checkpoint.config)
+        return [f"{half}.{index}" for half, count in halves for index in range(count)]
+
     def start_image(self, targets: Iterable[HiddenStates]) -> None:
         """Writes what the first vision block takes."""
         first = 0

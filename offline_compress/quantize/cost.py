@@ -18,6 +18,7 @@ PROBE = 768  # size of the products that are timed
 BASE_BYTES = 700_000_000  # Python, PyTorch, transformers
 COLUMN_S = 1.5e-4  # of the solver's column loop, however narrow
 CODE_BYTES = 1.2  # of one weight in the work folder: int8 codes and scales
+PASSES = {"none": 3, "block": 6, "answers": 7}  # through each block, by saliency; one back counts for two
 BESIDE_PRODUCTS = 1.6  # attention, norms and activations: how much longer a pass takes than its products
 
 
@@ -36,25 +37,24 @@ class Cost:
 def estimate(pairs: CalibrationPairs, grids: Grids, config: SolveConfig) -> Cost:
     """Of `BlockwiseRun`, from the shapes and a short measurement of this machine's matrix products."""
     vlm = pairs.vlm
-    passes = 3 + 3 * config.saliency + (config.solver == "gptaq")
-    blocks = [f"{half}.{index}" for half, count in vlm.family.halves(vlm.checkpoint.config) for index in range(count)]
+    passes = PASSES[config.saliency] + (config.solver == "gptaq")
     shapes = {name: vlm.checkpoint.shape(f"{name}.weight") for name in grids}
     rate, rate32, rate64 = (products_per_second(dtype) for dtype in (vlm.dtype, torch.float32, torch.float64))
-    seconds = BESIDE_PRODUCTS * passes * sum(pairs.cost(name) for name in blocks) / rate
+    seconds = BESIDE_PRODUCTS * passes * sum(pairs.cost(name) for name in pairs.blocks()) / rate
     for name, (rows, columns) in shapes.items():
         stage = name.rpartition(".self_attn")[0] or name.rpartition(".mlp")[0]
         count, tokens, _ = pairs.states_shape(stage)
         seconds += count * min(tokens, config.gram_tokens) * columns**2 / rate32
         seconds += (rows * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S if config.solver != "rtn" else 0
-    return Cost(seconds, memory_bytes(pairs, shapes), disk_bytes(pairs, shapes))
+    disk = disk_bytes(pairs, shapes) + (pass_disk_bytes(pairs) if config.saliency == "answers" else 0)
+    return Cost(seconds, memory_bytes(pairs, shapes), disk)
 
 
 def estimate_plan(pairs: CalibrationPairs, candidates: int, rows: int, gram_tokens: int) -> Cost:
     """Of the measurements behind an automatic plan: a pass forwards and one back, ``rows`` of every matrix solved in
     ``candidates`` formats. All blocks' hidden states are on disk at once, and the gradient's."""
     vlm = pairs.vlm
-    halves = vlm.family.halves(vlm.checkpoint.config)
-    blocks = [f"{half}.{index}" for half, count in halves for index in range(count)]
+    blocks = pairs.blocks()
     known = vlm.family.parameter_shapes(vlm.checkpoint.config, True)
     shapes = {
         name.removesuffix(".weight"): shape for name, shape in known.items()
@@ -66,9 +66,13 @@ def estimate_plan(pairs: CalibrationPairs, candidates: int, rows: int, gram_toke
         count, tokens, _ = pairs.states_shape(name)
         seconds += count * (min(tokens, gram_tokens) * columns**2 + tokens * columns * outputs) / rate32
         seconds += candidates * ((min(rows, outputs) * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S)
-    states = [prod(pairs.states_shape(name)) for name in ("image", "text", *blocks)]
-    disk = sum(states) * vlm.dtype.itemsize + 4 * 2 * max(states)
-    return Cost(seconds, memory_bytes(pairs, shapes), disk)
+    return Cost(seconds, memory_bytes(pairs, shapes), pass_disk_bytes(pairs))
+
+
+def pass_disk_bytes(pairs: CalibrationPairs) -> int:
+    """Of a pass forwards and back (`GradientPass`): hidden states of all blocks, two gradients."""
+    states = [prod(pairs.states_shape(name)) for name in ("image", "text", *pairs.blocks())]
+    return sum(states) * pairs.vlm.dtype.itemsize + 4 * 2 * max(states)
 
 
 def disk_bytes(pairs: CalibrationPairs, shapes: dict[str, tuple[int, ...]]) -> int:

@@ -22,7 +22,8 @@ from offline_compress.quantize.formats import Method, method_named
 from offline_compress.quantize.rows import checked
 from offline_compress.quantize.solved_linear import grid_of
 from offline_compress.quantize.solvers import solve
-from offline_compress.saliency.sensitivity import Report, Sensitivity
+from offline_compress.saliency.gradient_pass import Report
+from offline_compress.saliency.sensitivity import Sensitivity
 from offline_compress.saliency.statistics import InputStatistics
 
 CANDIDATES = ("ternary", "int2-g64", "int3-g64", "int4-g64", "int8")
@@ -53,19 +54,21 @@ def measure_formats(
     disk is too small.
     """
     methods = [method_named(name) for name in candidates]
-    sensitivity = Sensitivity(vlm, batches, work / "states")
-    identity = {"pairs": sensitivity.pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp(),
+    states = work / "states"
+    sensitivity = Sensitivity(vlm, batches, states)
+    pairs = sensitivity.gradients.pairs
+    identity = {"pairs": pairs.digest(), "candidates": list(candidates), "model": vlm.checkpoint.stamp(),
                 "dtype": str(vlm.dtype)}  # fmt: skip
-    path, begun_path = work / "format_errors.json", sensitivity.folder / "begun.json"
+    path, begun_path = work / "format_errors.json", states / "begun.json"
     kept = read_kept(path, identity)
     if kept is not None:
         return kept
     begun = read_begun(begun_path, identity)
     if begun is None:
-        remove(sensitivity.folder)
-        make_folder(sensitivity.folder)
-        cost = estimate_plan(sensitivity.pairs, len(methods), ROWS, sensitivity.gram_tokens)
-        require_space(sensitivity.folder, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
+        remove(states)
+        make_folder(states)
+        cost = estimate_plan(pairs, len(methods), ROWS, sensitivity.gram_tokens)
+        require_space(states, cost.disk_bytes, "hidden states of all blocks", "give fewer --pairs")
         announce(cost)
         begun = {"identity": identity, "losses": {}, "done": []}
         write_json(begun_path, begun)
@@ -74,8 +77,7 @@ def measure_formats(
     def see(name: str, statistics: InputStatistics) -> None:
         weight = checked(vlm.float_parameter(f"{name}.weight").flatten(1).numpy(), name)
         losses[name] = {
-            method.name: expected_loss(torch.from_numpy(weight), method, statistics, sensitivity.pairs.count)
-            for method in methods
+            method.name: expected_loss(torch.from_numpy(weight), method, statistics, pairs.count) for method in methods
         }
 
     def finished(step: str) -> None:
@@ -86,9 +88,9 @@ def measure_formats(
         sensitivity.measure(see, report, finished, tuple(done))
         write_json(path, {"identity": identity, "losses": losses})
     except EdgeVlmError:  # it would come again, and its hidden states are large
-        remove(sensitivity.folder)
+        remove(states)
         raise
-    remove(sensitivity.folder)
+    remove(states)
     return FormatErrors(losses, identity)
 
 

@@ -64,14 +64,15 @@ def calibrated(
     source: Source,
     batches: Sequence[Mapping[str, torch.Tensor]],
     solver: str,
-    saliency: bool,
+    saliency: str,
     report: Callable[[float, str], None] = lambda share, what: None,
     work: Path | None = None,
     resume: bool = True,
     dtype: torch.dtype = torch.float32,
     announce: Callable[[Cost], None] = lambda cost: None,
 ) -> tuple[ModelWeights, list[MatrixReport]]:
-    """Matrices of the blocks below 8 bits by ``solver``, all others rounded to the nearest.
+    """Matrices of the blocks below 8 bits by ``solver``, all others rounded to the nearest. ``saliency`` as in
+    `SolveConfig`.
 
     ``work``: a folder that keeps finished blocks; None: nothing is kept. ``report`` as in `BlockwiseRun.run`;
     ``announce`` is told the cost before anything is computed.

@@ -32,7 +32,7 @@ class TrainingFree:
     """
 
     solver: str = "gptq"
-    saliency: bool = True
+    saliency: str = "answers"
     pairs: int = 128
     plan_pairs: int = 32
     budget_mb: float | None = None

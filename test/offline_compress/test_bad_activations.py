@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
 from offline_compress.models.streamed import StreamedVlm  # noqa: E402
-from offline_compress.quantize.block import SolveConfig  # noqa: E402
+from offline_compress.quantize.block import SALIENCY, SolveConfig  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES, BlockwiseRun  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.format_errors import measure_formats  # noqa: E402
@@ -31,7 +31,7 @@ def grids():
     return {n: Grid("ternary") for n, m in modules if isinstance(m, torch.nn.Linear) and n.startswith(HALVES)}
 
 
-@pytest.mark.parametrize("saliency", [False, True])
+@pytest.mark.parametrize("saliency", SALIENCY)
 @pytest.mark.parametrize("block, matrix", [(VISION, "mlp.fc1"), (TEXT, "mlp.up_proj"), (TEXT, "self_attn.v_proj")])
 def test_a_solver_names_the_module_where_activations_overflow(tmp_path, block, matrix, saliency):
     folder = overflowing(tmp_path, f"{block}.{matrix}")

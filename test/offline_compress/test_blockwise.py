@@ -43,8 +43,12 @@ def logits(model, batch):
         return model(**{name: batch[name] for name in names}, use_cache=False).logits
 
 
-def solve(folder, work, solver="gptq", saliency=False, grids=None, given=None, **options):
-    grids = dict.fromkeys(block_linears(tiny_vlm()), GRID) if grids is None else grids
+def all_grids():
+    return dict.fromkeys(block_linears(tiny_vlm()), GRID)
+
+
+def solve(folder, work, solver="gptq", saliency="none", grids=None, given=None, **options):
+    grids = all_grids() if grids is None else grids
     run = BlockwiseRun(
         StreamedVlm.open(folder),
         batches() if given is None else given,
@@ -81,7 +85,7 @@ def test_feedback_keeps_the_output_better_than_rounding(folder, tmp_path):
 @pytest.mark.parametrize("kind", ["ternary", "binary"])
 def test_every_matrix_of_the_blocks_is_solved_and_runs_repeat_exactly(folder, tmp_path, kind):
     grids = dict.fromkeys(block_linears(tiny_vlm()), Grid(kind))
-    first, second = (solve(folder, tmp_path / name, saliency=True, grids=grids) for name in "ab")
+    first, second = (solve(folder, tmp_path / name, saliency="answers", grids=grids) for name in "ab")
     assert sorted(first) == sorted(grids) and same(first, second)
     assert all(0.1 <= matrix.saliency_share < 1 and 0 < matrix.output_error < 1 for matrix in first.values())
     biases = [name for name, matrix in first.items() if matrix.weights.bias is not None]
@@ -108,7 +112,7 @@ def test_the_float_states_are_those_of_transformers(folder, tmp_path):
 
 @pytest.mark.parametrize("ended_in", [0, 2, 4, 6])
 def test_an_interrupted_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch, ended_in):
-    whole = solve(folder, tmp_path / "whole", saliency=True)
+    whole = solve(folder, tmp_path / "whole", saliency="answers")
     do = BlockwiseRun.do
 
     def ending(run, number):
@@ -119,11 +123,26 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypat
 
     monkeypatch.setattr(BlockwiseRun, "do", ending)
     with pytest.raises(KeyboardInterrupt):
-        solve(folder, tmp_path / "work", saliency=True)
+        solve(folder, tmp_path / "work", saliency="answers")
     done = []
     monkeypatch.setattr(BlockwiseRun, "do", lambda run, number: (done.append(number), do(run, number)))
-    assert same(solve(folder, tmp_path / "work", saliency=True), whole)
+    assert same(solve(folder, tmp_path / "work", saliency="answers"), whole)
     assert done == list(range(ended_in, 8)) and not list((tmp_path / "work").glob(".*"))
+
+
+@pytest.mark.parametrize("ended_in", ["lm_head, back", f"{HALVES[1]}.1, back", f"{HALVES[0]}.1, back"])
+def test_a_run_interrupted_while_saliency_is_measured_goes_on_to_the_same_bits(folder, tmp_path, ended_in):
+    def report(share, what):
+        assert 0 <= share <= 1
+        if what == f"saliency: {ended_in}":
+            raise KeyboardInterrupt
+
+    run = BlockwiseRun(StreamedVlm.open(folder), batches(), all_grids(), SolveConfig(), tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        run.run(report)
+    whole = solve(folder, tmp_path / "whole", saliency="answers")
+    assert same(solve(folder, tmp_path / "work", saliency="answers"), whole)
+    assert not (tmp_path / "work" / "saliency" / "states").exists()
 
 
 def test_work_of_another_run_is_not_gone_on_with(folder, tmp_path):
@@ -206,5 +225,5 @@ def test_a_row_of_zeros_stays_zero(tmp_path):
     model = tiny_vlm()
     name = block_linears(model)[3]
     model.get_submodule(name).weight.data[2] = 0
-    result = solve(save_tiny(model, tmp_path / "model"), tmp_path / "work", saliency=True)
+    result = solve(save_tiny(model, tmp_path / "model"), tmp_path / "work", saliency="answers")
     assert not result[name].weights.dequantised()[2].any()

@@ -72,7 +72,7 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
     for name in ("vision.tflite", "text.tflite"):
         graph = (tmp_path / "a" / name).read_bytes()
         assert graph == (tmp_path / "b" / name).read_bytes() != (tmp_path / "rtn" / name).read_bytes()
-    wanted = {"solver": "gptq", "saliency": True, "pairs": 20, "seed": 0, "precision": "float32"}
+    wanted = {"solver": "gptq", "saliency": "answers", "pairs": 20, "seed": 0, "precision": "float32"}
     options = solved.report()["training"]["options"]
     assert {name: options[name] for name in wanted} == wanted
     assert {row["saliency_share"] is None for row in solved.report()["layers"] if row["bits"] < 8} == {False}

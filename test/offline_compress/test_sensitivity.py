@@ -10,6 +10,7 @@ from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
 from offline_compress.models.streamed import StreamedVlm  # noqa: E402
 from offline_compress.quantize.format_errors import measure_formats  # noqa: E402
+from offline_compress.saliency.gradient_pass import GradientPass  # noqa: E402
 from offline_compress.saliency.sensitivity import Sensitivity  # noqa: E402
 
 
@@ -93,15 +94,15 @@ def test_an_interrupted_measurement_goes_on_to_the_same_losses(folder, tmp_path,
             StreamedVlm.open(folder), batches, tmp_path / "parts", report=report, announce=announced.append
         )
 
-    steps = Sensitivity(StreamedVlm.open(folder), batches, tmp_path).steps()
+    steps = GradientPass(StreamedVlm.open(folder), batches, tmp_path).steps()
     stops = ["model.text_model.layers.1", *(f"{step}, back" for step in steps[1:])]
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
             measured_until(stop)
     ran = []
     for name in ("forward", "back"):
-        method = getattr(Sensitivity, name)
-        monkeypatch.setattr(Sensitivity, name, lambda *a, m=method: (ran.append(a[1]), m(*a)))
+        method = getattr(GradientPass, name)
+        monkeypatch.setattr(GradientPass, name, lambda *a, m=method: (ran.append(a[1]), m(*a)))
     assert measured_until(None).losses == whole
     assert ran == steps[-1:], "all else had been done"
     assert len(announced) == 1

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much every calibration token counts at every Linear: by what the model says, not by what its block gives.
+
+Paper Q weighs a token by the gradient of its block's own squared error, in which tokens that no answer ever looks at
+(the words before the image, most of an image) count like all others. Here it is the squared gradient of the answers'
+log-likelihood, from one pass back through the whole float model: ``g_n = mean_i(g_n,i^2)`` (ours).
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_vlm.files import make_folder, write_bytes
+from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.calibration_pairs import Batches
+from offline_compress.quantize.errors import QuantizeError
+from offline_compress.saliency.gradient_pass import GradientPass, Report, Seen
+from offline_compress.saliency.statistics import clipped_to_mean_one
+
+
+class TokenSaliency:
+    """``folder`` keeps it, a file for each step of the pass, so that an interrupted measurement goes on."""
+
+    def __init__(self, vlm: StreamedVlm, batches: Batches, folder: Path, seed: int = 0) -> None:
+        self.folder, self.states = Path(folder), Path(folder) / "states"
+        self.gradients = GradientPass(vlm, batches, self.states, seed)
+
+    def measure(self, report: Report = lambda share, what: None) -> None:
+        """Nothing where all is known. Raises QuantizeError as `GradientPass.run`, OutputError for a full disk."""
+        steps = self.gradients.steps()
+        done = [step for step in steps if self.path(step).is_file()]
+        if len(done) < len(steps):
+            make_folder(self.states)
+            found: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+            def look(seen: Seen) -> None:
+                found[seen.name].append(seen.gradients[seen.valid].float().square().mean(-1))
+
+            def finished(step: str) -> None:
+                buffer = io.BytesIO()
+                np.savez(buffer, **{name: torch.cat(values).numpy() for name, values in found.items()})
+                write_bytes(self.path(step), buffer.getvalue())
+                found.clear()
+
+            self.gradients.run(look, finished, report, done)
+        shutil.rmtree(self.states, ignore_errors=True)
+
+    def of(self, block: str) -> dict[str, torch.Tensor]:
+        """By Linear within the block, of the valid tokens of all pairs: (tokens,), clipped, mean 1. Raises
+        QuantizeError for a file that is damaged."""
+        path = self.path(block)
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                found = {name: torch.from_numpy(kept[name]) for name in kept.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise QuantizeError(f"{path}: damaged ({error})", "start anew with --resume never") from error
+        return {name.removeprefix(f"{block}."): clipped_to_mean_one(values) for name, values in found.items()}
+
+    def path(self, step: str) -> Path:
+        return self.folder / f"{step}.npz"
