@@ -65,13 +65,14 @@ class Block:
 def quantise_block(
     block: Block, states: States, after: States, grids: Grids, config: SolveConfig, importance: Importance | None = None
 ) -> dict[str, SolvedLinear]:
-    """Solves the block's planned Linears, leaves their dequantised weights in it, and writes what the float and the
-    quantised model give after it. By the names of the Linears within the block. ``importance``: of tokens, where it is
-    known beforehand."""
+    """Solves the block's planned Linears, leaves their dequantised weights in it, and writes what the quantised model
+    gives after it, and the float model, where that is not known. By the names of the Linears within the block.
+    ``importance``: of tokens, where it is known beforehand."""
     layers = block.linears(grids)
-    with torch.no_grad():
-        for first, last in states.wanted.chunks():
-            after.wanted.write(first, block(states.wanted.read(first, last)))
+    if not after.wanted.is_whole():
+        with torch.no_grad():
+            for first, last in states.wanted.chunks():
+                after.wanted.write(first, block(states.wanted.read(first, last)))
     solved: dict[str, SolvedLinear] = {}
     if layers:
         wanted_grids = {child: grids[f"{block.name}.{child}"] for child in layers}

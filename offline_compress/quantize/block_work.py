@@ -34,8 +34,11 @@ class States:
     hidden: HiddenStates
 
     @staticmethod
-    def at(folder: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> States:
-        return States(*(HiddenStates(folder / name, shape, dtype) for name in (WANTED, HIDDEN)))
+    def at(folder: Path, shape: tuple[int, int, int], dtype: torch.dtype, wanted: HiddenStates | None = None) -> States:
+        """Both in ``folder``, but for those of the float model that stand elsewhere."""
+        return States(
+            wanted or HiddenStates(folder / WANTED, shape, dtype), HiddenStates(folder / HIDDEN, shape, dtype)
+        )
 
 
 class BlockWork:

@@ -72,6 +72,8 @@ class BlockwiseRun:
             self.do(number)
             if number:
                 self.work.drop_states(number - 1, self.stages[number - 1])
+        if self.saliency is not None:
+            self.saliency.drop_states()
         report(1.0, "done")
         result: dict[str, SolvedLinear] = {}
         for number, name in enumerate(self.stages):
@@ -81,17 +83,17 @@ class BlockwiseRun:
     def do(self, number: int) -> None:
         name = self.stages[number]
         with self.work.writing(number, name) as folder:
-            after = States.at(folder, self.pairs.states_shape(name), self.vlm.dtype)
+            after = self.states(folder, name)
             if name == "image":
                 with torch.no_grad():
-                    self.pairs.start_image((after.wanted, after.hidden))
+                    self.pairs.start_image([states for states in (after.wanted, after.hidden) if not states.is_whole()])
                 return
             before_name = self.stages[number - 1]
-            before_folder = self.work.stage(number - 1, before_name)
-            before = States.at(before_folder, self.pairs.states_shape(before_name), self.vlm.dtype)
+            before = self.states(self.work.stage(number - 1, before_name), before_name)
             if name == "text":
                 with torch.no_grad():
-                    self.pairs.start_text(before.wanted, after.wanted)
+                    if not after.wanted.is_whole():
+                        self.pairs.start_text(before.wanted, after.wanted)
                     self.pairs.start_text(before.hidden, after.hidden)
                 return
             blocks = name.rpartition(".")[0]
@@ -99,6 +101,11 @@ class BlockwiseRun:
                 block = Block(self.vlm, blocks, name, self.pairs.valid(blocks))
                 importance = None if self.saliency is None else self.saliency.of(name)
                 self.work.save(folder, quantise_block(block, before, after, self.grids, self.config, importance))
+
+    def states(self, folder: Path, name: str) -> States:
+        """What a stage gives; the float model's are known where saliency was measured with it."""
+        wanted = None if self.saliency is None else self.saliency.gradients.states(name)
+        return States.at(folder, self.pairs.states_shape(name), self.vlm.dtype, wanted)
 
     def identity(self) -> dict:
         """What must be equal for a run to be gone on with."""

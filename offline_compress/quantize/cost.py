@@ -18,7 +18,7 @@ PROBE = 768  # size of the products that are timed
 BASE_BYTES = 700_000_000  # Python, PyTorch, transformers
 COLUMN_S = 1.5e-4  # of the solver's column loop, however narrow
 CODE_BYTES = 1.2  # of one weight in the work folder: int8 codes and scales
-PASSES = {"none": 3, "block": 6, "answers": 7}  # through each block, by saliency; one back counts for two
+PASSES = {"none": 3, "block": 6, "answers": 6}  # through each block, by saliency; one back counts for two
 BESIDE_PRODUCTS = 1.6  # attention, norms and activations: how much longer a pass takes than its products
 
 

@@ -28,15 +28,15 @@ class TokenSaliency:
     """``folder`` keeps it, a file for each step of the pass, so that an interrupted measurement goes on."""
 
     def __init__(self, vlm: StreamedVlm, batches: Batches, folder: Path, seed: int = 0) -> None:
-        self.folder, self.states = Path(folder), Path(folder) / "states"
-        self.gradients = GradientPass(vlm, batches, self.states, seed)
+        self.folder = Path(folder)
+        self.gradients = GradientPass(vlm, batches, self.folder / "states", seed)
 
     def measure(self, report: Report = lambda share, what: None) -> None:
         """Nothing where all is known. Raises QuantizeError as `GradientPass.run`, OutputError for a full disk."""
         steps = self.gradients.steps()
         done = [step for step in steps if self.path(step).is_file()]
         if len(done) < len(steps):
-            make_folder(self.states)
+            make_folder(self.gradients.folder)
             found: dict[str, list[torch.Tensor]] = defaultdict(list)
 
             def look(seen: Seen) -> None:
@@ -49,7 +49,10 @@ class TokenSaliency:
                 found.clear()
 
             self.gradients.run(look, finished, report, done)
-        shutil.rmtree(self.states, ignore_errors=True)
+
+    def drop_states(self) -> None:
+        """The float model's hidden states, which whoever solves the blocks may want first."""
+        shutil.rmtree(self.gradients.folder, ignore_errors=True)
 
     def of(self, block: str) -> dict[str, torch.Tensor]:
         """By Linear within the block, of the valid tokens of all pairs: (tokens,), clipped, mean 1. Raises

@@ -101,7 +101,7 @@ def test_the_float_states_are_those_of_transformers(folder, tmp_path):
         last.register_forward_hook(lambda _m, _i, out, half=half: captured.setdefault(half, []).append(out))
     for batch in given:
         logits(model, batch)
-    run = BlockwiseRun(StreamedVlm.open(folder), given, {}, SolveConfig(), tmp_path / "work")
+    run = BlockwiseRun(StreamedVlm.open(folder), given, {}, SolveConfig(saliency="none"), tmp_path / "work")
     run.run()
     number = len(run.stages) - 1
     states = States.at(run.work.stage(number, run.stages[number]), run.pairs.states_shape("text"), torch.float32)

@@ -69,7 +69,8 @@ def test_what_is_known_is_not_measured_again_and_damage_is_told(measured, tmp_pa
     saliency, _ = measured
     monkeypatch.setattr(type(saliency.gradients), "run", lambda *_: pytest.fail("measured again"))
     saliency.measure()
-    assert not saliency.states.exists()
+    saliency.drop_states()
+    assert not saliency.gradients.folder.exists() and saliency.of(f"{TEXT}.1")
     saliency.path(f"{TEXT}.1").write_bytes(b"damaged")
     with pytest.raises(QuantizeError, match="damaged") as caught:
         saliency.of(f"{TEXT}.1")
