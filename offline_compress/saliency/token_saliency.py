@@ -2,8 +2,8 @@
 """How much every calibration token counts at every Linear: by what the model says, not by what its block gives.
 
 Paper Q weighs a token by the gradient of its block's own squared error, in which tokens that no answer ever looks at
-(the words before the image, most of an image) count like all others. Here it is the squared gradient of the answers'
-log-likelihood, from one pass back through the whole float model: ``g_n = mean_i(g_n,i^2)`` (ours).
+(the words before the image, most of an image) count like all others. Here the same measure, ``g_n = mean_i |g_n,i|``,
+is taken of the gradient of the answers' log-likelihood, from one pass back through the whole float model (ours).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TokenSaliency:
             found: dict[str, list[torch.Tensor]] = defaultdict(list)
 
             def look(seen: Seen) -> None:
-                found[seen.name].append(seen.gradients[seen.valid].float().square().mean(-1))
+                found[seen.name].append(seen.gradients[seen.valid].float().abs().mean(-1))
 
             def finished(step: str) -> None:
                 buffer = io.BytesIO()
