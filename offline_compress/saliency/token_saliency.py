@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_bytes
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.calibration_pairs import Batches
@@ -48,7 +49,11 @@ class TokenSaliency:
                 write_bytes(self.path(step), buffer.getvalue())
                 found.clear()
 
-            self.gradients.run(look, finished, report, done)
+            try:
+                self.gradients.run(look, finished, report, done)
+            except EdgeVlmError:  # it would come again, and the hidden states are large
+                self.drop_states()
+                raise
 
     def drop_states(self) -> None:
         """The float model's hidden states, which whoever solves the blocks may want first."""

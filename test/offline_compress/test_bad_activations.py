@@ -40,6 +40,7 @@ def test_a_solver_names_the_module_where_activations_overflow(tmp_path, block, m
         run.run()
     assert "calibration" in caught.value.remedy
     assert not list((tmp_path / "w").glob(".*"))
+    assert not (tmp_path / "w" / "saliency" / "states").exists()
 
 
 @pytest.mark.parametrize("block, matrix", [(VISION, "mlp.fc1"), (TEXT, "mlp.up_proj")])
