@@ -51,8 +51,8 @@ class TokenSaliency:
 
             try:
                 self.gradients.run(look, finished, report, done)
-            except EdgeVlmError:  # it would come again, and the hidden states are large
-                self.drop_states()
+            except EdgeVlmError:  # the hidden states are large, and without them no step can be gone on from
+                shutil.rmtree(self.folder, ignore_errors=True)
                 raise
 
     def drop_states(self) -> None:

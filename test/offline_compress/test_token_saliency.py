@@ -8,9 +8,11 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
+from edge_vlm.errors import OutputError  # noqa: E402
 from offline_compress.models.streamed import StreamedVlm  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES  # noqa: E402
 from offline_compress.quantize.errors import QuantizeError  # noqa: E402
+from offline_compress.saliency.gradient_pass import GradientPass  # noqa: E402
 from offline_compress.saliency.statistics import clipped_to_mean_one  # noqa: E402
 from offline_compress.saliency.token_saliency import TokenSaliency  # noqa: E402
 
@@ -63,6 +65,24 @@ def test_in_the_last_block_only_tokens_before_an_answer_count(measured):
     found = saliency.of(f"{TEXT}.2")["mlp.down_proj"].reshape(6, 10)
     before_answer = (batch["labels"][:, 1:] != -100)[:, :10]
     assert torch.equal(found > 0, before_answer)
+
+
+def test_after_a_failure_it_begins_anew(tmp_path, monkeypatch):
+    folder = save_tiny(tiny_vlm(), tmp_path / "model")
+    saliency = TokenSaliency(StreamedVlm.open(folder), [tiny_batch(0, size=6)], tmp_path / "work")
+    backward = GradientPass.backward
+
+    def failing(gradients, name, *rest):
+        if name == f"{TEXT}.0":
+            raise OutputError("disk full", "free space")
+        backward(gradients, name, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr(GradientPass, "backward", failing)
+        saliency.measure()
+    assert not saliency.folder.exists()
+    saliency.measure()
+    assert saliency.of(f"{VISION}.0")
 
 
 def test_what_is_known_is_not_measured_again_and_damage_is_told(measured, tmp_path, monkeypatch):
