@@ -9,9 +9,10 @@ from statistics import mean
 
 import torch
 
+from bench.block_plans import inner_blocks
 from bench.kept import batches_digest
 from bench.rows import Row
-from bench.training_free import Subject, inner_blocks
+from bench.training_free import Subject
 from offline_compress.quantize.replace import quantise_model
 from offline_compress.train.compression import Source, load_float_model
 from offline_compress.train.qat import BatchSource, QatConfig, QatTrainer

@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import mean
 
+import yaml
 from rich.console import Console
 
+from bench.block_plans import all_blocks
 from bench.rows import Row, seeds_note
 from bench.trained_rows import CIDER_GOAL, PERPLEXITY_GOAL
 from bench.training_free import Measured, Subject, weight_mb
 from edge_vlm.errors import EdgeVlmError
+from edge_vlm.files import make_folder, write_text
 from offline_compress.evaluate.pair_evaluation import evaluate_tflite
 
-METHODS = {"ternary": ("--solver", "descent", "--pairs", "128"), "binary": ()}
+SOLVED = ("--solver", "descent", "--pairs", "128")
+ALL_BLOCKS = "ternary in all blocks"  # the others are default plans: ternary or binary in the inner blocks
+METHODS = {"ternary": SOLVED, "binary": (), ALL_BLOCKS: SOLVED}
 NO_LOOK = ("--heldout", "0", "--watch", "0")  # the bundle is measured here, on other images
 
 
@@ -48,9 +53,9 @@ def trained(
     identity = {"words": words, "method": method, **subject.identity}
 
     def measure() -> dict[str, object]:
-        bundle = subject.kept.folder / f"{method}-{seed}"
-        command = [sys.executable, "-m", "offline_compress", "compress", str(subject.folder), "--method", method,
-                   "--out", str(bundle), *words, *NO_LOOK, *data]  # fmt: skip
+        bundle = subject.kept.folder / f"{method.replace(' ', '_')}-{seed}"
+        command = [sys.executable, "-m", "offline_compress", "compress", str(subject.folder), "--out", str(bundle),
+                   *plan_words(subject, method), *words, *NO_LOOK, *data]  # fmt: skip
         if subprocess.run(command, check=False).returncode:
             raise EdgeVlmError(f"training of {bundle} failed", "see above; run again to go on from there")
         result = evaluate_tflite(bundle, subject.samples, all_references=False)
@@ -60,3 +65,17 @@ def trained(
 
     figures = subject.kept.of(f"trained-{method}-{seed}", identity, measure)
     return None if figures is None else Measured(**figures)
+
+
+def plan_words(subject: Subject, method: str) -> tuple[str, str]:
+    """The compress command's option that says what every matrix gets. Raises OutputError."""
+    if method != ALL_BLOCKS:
+        return ("--method", method)
+    rules = [
+        {"modules": rule.pattern, "method": rule.method, "why": rule.why}
+        for rule in all_blocks(subject.folder, "ternary").rules
+    ]
+    path = subject.kept.folder / "all_blocks.yaml"
+    make_folder(path.parent)
+    write_text(path, yaml.safe_dump({"rules": rules}))
+    return ("--plan", str(path))

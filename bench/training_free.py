@@ -7,7 +7,7 @@ Every bundle is measured once and its figures kept (`bench.kept`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +15,10 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.console import Console
 
+from bench.block_plans import PLANS
 from bench.kept import KeptFigures, batches_digest, model_digest, samples_digest
 from offline_compress.evaluate.pair_evaluation import evaluate_tflite
 from offline_compress.evaluate.samples import Sample
-from offline_compress.export.checkpoint import read_config
-from offline_compress.quantize.plan import Plan, default_plan
 from offline_compress.train.calibration import calibrated
 from offline_compress.train.compression import Source, report_of, write_bundle
 
@@ -28,16 +27,18 @@ Batches = Callable[[int], Sequence[Mapping[str, torch.Tensor]]]  # of a seed
 
 @dataclass(frozen=True)
 class Variant:
-    """``method``: a method of plans for the inner blocks. ``solver`` "rtn": round to nearest, without calibration.
-    ``saliency`` as in `SolveConfig`."""
+    """``method``: a method of plans, for the ``blocks`` (of `PLANS`) of both halves. ``solver`` "rtn": round to
+    nearest, without calibration. ``saliency`` as in `SolveConfig`."""
 
     method: str
     solver: str = "rtn"
     saliency: str = "none"
+    blocks: str = "inner"
 
     @property
     def name(self) -> str:
-        return f"{self.method}, {self.solver}{SALIENCY_LABELS[self.saliency]}"
+        where = "" if self.blocks == "inner" else f" in {self.blocks} blocks"
+        return f"{self.method}{where}, {self.solver}{SALIENCY_LABELS[self.saliency]}"
 
 
 SALIENCY_LABELS = {"none": "", "block": " + saliency in blocks", "answers": " + saliency"}
@@ -45,6 +46,7 @@ ABLATION = (
     Variant("binary"), Variant("ternary-absmean"), Variant("ternary-twn"), Variant("ternary"),
     Variant("ternary", "gptq"), Variant("ternary", "gptq", "block"), Variant("ternary", "gptq", "answers"),
     Variant("ternary", "descent"), Variant("ternary", "descent", "answers"),
+    Variant("ternary", "descent", "answers", "all"),
 )  # fmt: skip
 INTEGERS = (
     Variant("int2-g128"), Variant("int2-g128", "gptq"), Variant("int2-g128", "gptq", "block"),
@@ -120,20 +122,12 @@ class Subject:
             source = Source.read(self.folder, "original")
             weights, rows = source.initial()
         else:
-            source = Source.read(self.folder, "mixed", inner_blocks(self.folder, variant.method))
+            source = Source.read(self.folder, "mixed", PLANS[variant.blocks](self.folder, variant.method))
             if variant.solver == "rtn":
                 weights, rows = source.initial()
             else:
                 weights, rows = calibrated(source, self.batches(seed), variant.solver, variant.saliency)
         return write_bundle(source, weights, out, self.name, report_of(source, rows, None, None))
-
-
-def inner_blocks(folder: Path, method: str) -> Plan:
-    """The default plan of a ternary bundle, with another method where that has ternary."""
-    config = read_config(folder)
-    plan = default_plan(config, "ternary", config.get("tie_word_embeddings", True))
-    rules = (replace(rule, method=method) if rule.method == "ternary" else rule for rule in plan.rules)
-    return Plan(method, tuple(rules))
 
 
 def measure_all(subject: Subject, seeds: int, console: Console) -> dict[str, list[Measured]]:

@@ -14,8 +14,9 @@ pytest.importorskip("transformers")
 from tiny_model import CONFIG, make_image, random_tensors, write_hf_folder, write_safetensors  # noqa: E402
 
 from bench import plan_rows, qat_rows, training_free  # noqa: E402
+from bench.block_plans import all_blocks, inner_blocks  # noqa: E402
 from bench.kept import KeptFigures  # noqa: E402
-from bench.training_free import Measured, Subject, Variant, inner_blocks  # noqa: E402
+from bench.training_free import Measured, Subject, Variant  # noqa: E402
 from offline_compress.evaluate.samples import ImageSample  # noqa: E402
 from offline_compress.train.progress import open_console  # noqa: E402
 
@@ -65,6 +66,8 @@ def measured(monkeypatch):
 def test_a_figure_that_is_known_is_not_measured_again(folder, tmp_path, measured):
     rules = {rule.method for rule in inner_blocks(folder, "int2-g32").rules}
     assert rules == {"int8", "int2-g32"}
+    everywhere = [rule.pattern for rule in all_blocks(folder, "ternary").rules if rule.method == "ternary"]
+    assert everywhere == [r".*\.layers\..*"]
     first = subject(folder, tmp_path / "work").measure(SOLVED, 0, CONSOLE)
     folder.rename(tmp_path / "moved")
     again = subject(tmp_path / "moved", tmp_path / "work")
