@@ -88,8 +88,9 @@ class BlockWork:
         return {matrix: load_solved(folder, matrix) for matrix in names}
 
     def require_space(self, needed: int) -> None:
-        """Raises OutputError before anything is computed that could not be kept."""
-        require_space(self.folder, needed, "hidden states and codes", "give fewer --pairs")
+        """Raises OutputError before anything is computed that could not be kept. What an interrupted run left counts as
+        room that is there."""
+        require_space(self.folder, needed - bytes_in(self.folder), "hidden states and codes", "give fewer --pairs")
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -103,6 +104,10 @@ def require_space(folder: Path, needed: int, what: str, less: str) -> None:
             f"{folder}: {needed / 1e9:.2f} GB are needed for {what}, {free / 1e9:.2f} GB are free",
             f"free space, name a --work folder on another disk, or {less}",
         )
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def read_identity(path: Path) -> dict | None:

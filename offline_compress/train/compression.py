@@ -123,7 +123,8 @@ def train_quantised(
     if processes.leads:
         curve.cut(trainer.step)
         cost = training_cost(trainer)
-        require_space(work, cost.disk_bytes, "checkpoints", "compress without training: --steps 0")
+        kept = checkpoint.stat().st_size if checkpoint.is_file() else 0
+        require_space(work, cost.disk_bytes - kept, "checkpoints", "compress without training: --steps 0")
         announce(cost)
 
     def both(progress: QatProgress) -> None:

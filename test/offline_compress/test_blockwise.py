@@ -161,6 +161,29 @@ def test_a_full_disk_is_said_before_anything_is_computed(folder, tmp_path, monke
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["run.json"]
 
 
+def test_an_interrupted_run_needs_no_more_disk_than_a_whole_one(folder, tmp_path, monkeypatch):
+    needed = BlockwiseRun(StreamedVlm.open(folder), batches(), all_grids(), SolveConfig(), tmp_path / "other").cost()
+
+    def left(path):
+        taken = sum(file.stat().st_size for file in (tmp_path / "work").rglob("*") if file.is_file())
+        return shutil._ntuple_diskusage(10**9, 0, needed.disk_bytes + 1000 - taken)
+
+    do = BlockwiseRun.do
+
+    def ending(run, number):
+        if number == 4:
+            raise KeyboardInterrupt
+        do(run, number)
+
+    monkeypatch.setattr(block_work.shutil, "disk_usage", left)
+    monkeypatch.setattr(BlockwiseRun, "do", ending)
+    with pytest.raises(KeyboardInterrupt):
+        solve(folder, tmp_path / "work")
+    assert left(tmp_path).free < needed.disk_bytes
+    monkeypatch.setattr(BlockwiseRun, "do", do)
+    solve(folder, tmp_path / "work")
+
+
 def test_a_block_that_loses_nothing_has_even_saliency(folder, tmp_path):
     vlm, name = StreamedVlm.open(folder), f"{HALVES[1]}.0"
     before, after = (States.at(tmp_path, (8, 12, 20), torch.float32) for _ in range(2))
