@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from offline_compress.recipe.steps import Step, steps_of
 from offline_compress.train.progress import open_console
 
 DONE = "recipe.json"
+INTERRUPTED_TOO_S = 2.0  # Ctrl-C reaches a step as well as us, SIGTERM only us
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +69,25 @@ def with_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 
 def execute(step: Step, resume: str) -> None:
     """In a process of its own, whose memory is given back. Raises EdgeVlmError where it fails; it has said why."""
-    status = subprocess.run([*step.command, "--resume", resume], check=False).returncode
+    status = ended([*step.command, "--resume", resume])
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
         raise EdgeVlmError(f"stage {step.stage} ended with status {status}", "see above; run again to go on from there")
+
+
+def ended(command: Sequence[str]) -> int:
+    """Exit status of a command. Where we are interrupted it is asked to end as well, and waited for: it has checkpoints
+    to close and processes of its own to end."""
+    with subprocess.Popen(command) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(INTERRUPTED_TOO_S)
+            child.terminate()
+            child.wait()
+            raise
 
 
 def state_file(recipe: Recipe) -> Path:

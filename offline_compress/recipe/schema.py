@@ -24,6 +24,7 @@ from typing import TypeVar, get_type_hints
 from edge_vlm.errors import InputError
 
 DEFAULTS = ("no-training", "one-gpu-evening", "many-gpus")
+MAY_BE_ZERO = (": steps", ": heldout")  # no training, nothing measured
 S = TypeVar("S")
 
 
@@ -165,6 +166,6 @@ def entry_of(value: object, hint: str, where: str) -> object:
         return value
     if kind is float and number and value > 0:
         return float(value)
-    if kind is int and number and isinstance(value, int) and value >= 0:
+    if kind is int and number and isinstance(value, int) and value >= (0 if where.endswith(MAY_BE_ZERO) else 1):
         return value
     raise InputError(f"{where} is {value!r}", f"give a {'name' if kind is str else 'positive number'}")

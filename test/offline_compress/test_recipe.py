@@ -2,7 +2,11 @@
 """Recipes: the defaults are valid, mistakes are named, stages run alone and are not done twice."""
 
 import argparse
-import subprocess
+import os
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,8 @@ def test_many_gpus_run_under_torchrun():
         ({**WHOLE, "stage": {}}, "no entry is called 'stage'"),
         ({**WHOLE, "stages": {}}, "no stages"),
         ({**WHOLE, "seed": -1}, "seed is -1"),
+        ({**WHOLE, "stages": {"compress": {"processes": 0}}}, "processes is 0"),
+        ({**WHOLE, "stages": {"eliminate": {"clips": 0}}}, "clips is 0"),
         ({**WHOLE, "data": {"images": "a", "scenes": "b"}}, "images and scenes"),
         (changed(compress={"method": "auto"}), "method auto goes with bits or budget_mb"),
         (changed(compress={"method": "ternary", "bits": 3}), "method auto goes with"),
@@ -92,16 +98,16 @@ def commands(monkeypatch):
     """Steps that were started; each writes its bundle unless it is told to fail."""
     started, failing = [], []
 
-    def start(command, check):
+    def start(command):
         words = command[command.index("offline_compress") + 1 :]
         started.append(words[0])
         if words[0] in failing:
-            return subprocess.CompletedProcess(command, 1)
+            return 1
         if "--out" in words:
             Path(words[words.index("--out") + 1]).mkdir(parents=True, exist_ok=True)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(run_command.subprocess, "run", start)
+    monkeypatch.setattr(run_command, "ended", start)
     return started, failing
 
 
@@ -135,6 +141,30 @@ def test_another_plan_under_the_same_name_is_carried_out(tmp_path, commands):
     assert run(path) == 0 and run(path) == 0 and started == ["compress"]
     plan.write_text("default: ternary\nrules: []")
     assert run(path) == 0 and started == ["compress"] * 2
+
+
+def test_an_interrupted_recipe_ends_its_step_before_itself(tmp_path, monkeypatch):
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "def end(*_): pathlib.Path('ended').touch(); sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_command, "INTERRUPTED_TOO_S", 0.05)
+
+    def interrupt():
+        while not Path("ready").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_command.ended([sys.executable, "-c", child])
+    thread.join()
+    assert Path("ended").exists()
 
 
 def test_a_stage_that_a_recipe_lacks_is_named(tmp_path, commands):

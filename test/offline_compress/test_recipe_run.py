@@ -2,7 +2,6 @@
 """A small recipe for real: all stages one after the other, each alone, and again after an interruption."""
 
 import argparse
-import subprocess
 from dataclasses import dataclass
 
 import cv2
@@ -64,9 +63,9 @@ class SavedOften(QatConfig):
     checkpoint_every: int = 1
 
 
-def in_this_process(command, check):
+def in_this_process(command):
     words = command[command.index("offline_compress") + 1 :]
-    return subprocess.CompletedProcess(command, cli.main(words))
+    return cli.main(words)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +73,7 @@ def quick():
     """Steps run in this process instead of one of their own, every training step leaves a checkpoint, and few frames
     do for a router."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_command.subprocess, "run", in_this_process)
+        patch.setattr(run_command, "ended", in_this_process)
         patch.setattr(compress, "QatConfig", SavedOften)
         patch.setattr(router, "_FEWEST_TRIALS", 5)
         patch.setattr(gather, "BATCH", 1)
