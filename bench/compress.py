@@ -122,7 +122,8 @@ def initialisation_rows(subject: Subject, batches: Callable[[int], BatchSource],
     images, firsts = [vlm.image.square(s.image_rgb) for s in some], [s.references[0] for s in some]
 
     def perplexity(model: torch.nn.Module) -> float:
-        return from_log_probabilities(answer_log_probabilities(model, vlm.tokenizer, vlm.prompt, images, firsts))
+        scores = answer_log_probabilities(model, vlm.tokenizer, vlm.prompt, images, firsts, vlm.image.normalised)
+        return from_log_probabilities(scores)
 
     return qat_rows(subject, batches, perplexity, args.qat_steps, max(1, args.qat_steps // 12), args.seeds)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_vlm.errors import OutputError
 from edge_vlm.files import make_folder, write_json
 
 IDENTITY = "job.json"
@@ -17,7 +18,7 @@ IDENTITY = "job.json"
 class KeptParts:
     """A folder with a JSON file per part. Parts of another job than ``identity`` tells are thrown away.
 
-    Raises OutputError where the folder cannot be written.
+    Raises OutputError where the folder cannot be written or holds anything else.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, object], resume: bool = True) -> None:
@@ -26,6 +27,8 @@ class KeptParts:
         if resume and known is not None and known == json.loads(json.dumps(identity)):
             self.begun = True
             return
+        if folder.exists() and known is None and not is_empty(folder) and not (folder / IDENTITY).is_file():
+            raise OutputError(f"{folder} is no interrupted job's", "remove it, or name another output")
         self.remove()
         make_folder(folder)
         write_json(folder / IDENTITY, dict(identity))
@@ -41,6 +44,10 @@ class KeptParts:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def read(path: Path) -> Any:

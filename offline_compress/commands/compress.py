@@ -259,9 +259,9 @@ def watcher(
     firsts = [sample.references[0] for sample in samples]
 
     def watch(model: torch.nn.Module) -> None:
-        captions = greedy_captions(model, data.tokenizer, data.prompt, images)
+        captions = greedy_captions(model, data.tokenizer, data.prompt, images, normalise=data.image.normalised)
         cider = caption_metrics(captions, [sample.references for sample in samples], meteor=False)["cider"]
-        scores = answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts)
+        scores = answer_log_probabilities(model, data.tokenizer, data.prompt, images, firsts, data.image.normalised)
         console.print(
             f"{len(samples)} held-out images: CIDEr {cider:.3f}, perplexity {from_log_probabilities(scores):.4f}",
             highlight=False,

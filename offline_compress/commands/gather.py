@@ -87,13 +87,14 @@ class Found:
 def captioned(args: argparse.Namespace, images: list[Found], console: Console) -> list[str]:
     """What the float model says of each image. Says the cost after the first batch."""
     vlm = load_vlm(args.folder)
-    parts = KeptParts(Path(f"{args.out}.work"), {"model": model_stamp(args.folder)}, args.resume == "auto")
+    parts = KeptParts(Path(f"{args.out}.gather.work"), {"model": model_stamp(args.folder)}, args.resume == "auto")
     said: list[str] = []
     with counted("captions", len(images), console) as advance:
         for first in range(0, len(images), BATCH):
             squares = [vlm.image.square(item.read()) for item in images[first : first + BATCH]]
             start = time.perf_counter()
-            say = partial(greedy_captions, vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH)
+            say = partial(greedy_captions, vlm.model, vlm.tokenizer, vlm.prompt, squares, batch=BATCH,
+                          normalise=vlm.image.normalised)  # fmt: skip
             said += parts.of(digest(squares), say)
             if first == 0 and not parts.begun:
                 left = len(images) - len(said)
@@ -112,7 +113,7 @@ def images_of(source: Path, every: int) -> Iterator[Found]:
     """All images of a folder, every n-th of a recording. Raises SourceError for no such source."""
     if source.is_dir() and any(path.suffix.lower() in IMAGES for path in source.iterdir()):
         for path in sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES):
-            told = tuple(line for line in caption_lines(path.with_suffix(".txt")) if line)
+            told = tuple(line for line in caption_lines(path.with_suffix(".txt")) if words(line))
             yield Found(partial(read_photo, path), told)
         return
     bag = open_bag(source, event_topic="none")

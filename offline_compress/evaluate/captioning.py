@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy captions and answer log-probabilities of a PyTorch model, in batches."""
+"""Greedy captions and answer log-probabilities of a PyTorch model, in batches.
+
+``normalise`` is that of the model's own processor, `ImageSettings.normalised`; models trained here take [-1, 1].
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.packed_captions import encode, packed, packed_logits
 
 BATCH = 50
+Normalise = Callable[[np.ndarray], torch.Tensor]  # float32 (B, H, W, 3) in [0, 1] to (B, 1, 3, H, W)
 
 
 class Images(Protocol):
@@ -36,11 +40,12 @@ def greedy_captions(
     max_new_tokens: int = LONGEST_CAPTION,
     batch: int = BATCH,
     report: Callable[[int], None] = lambda done: None,
+    normalise: Normalise = normalised,
 ) -> list[str]:
     """The most likely token at each step, up to the end marker."""
     model.eval()
     captions: list[str] = []
-    for pixels in pixel_batches(images, batch):
+    for pixels in pixel_batches(images, batch, normalise):
         ids = torch.tensor(prompt_ids(tokenizer, prompt)).expand(len(pixels), -1)
         tokens = decode(model, ids, pixels, tokenizer.eos_token_id, max_new_tokens)
         captions += [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
@@ -52,12 +57,13 @@ def greedy_captions(
 def beam_captions(
     model: nn.Module, tokenizer, prompt: Prompt, images: Images, beams: int,
     max_new_tokens: int = LONGEST_CAPTION, batch: int = BATCH, report: Callable[[int], None] = lambda done: None,
+    normalise: Normalise = normalised,
 ) -> list[str]:  # fmt: skip
     """As `greedy_captions`, by beam search: the likeliest of the captions that ``beams`` hypotheses end in."""
     model.eval()
     captions: list[str] = []
     start = torch.tensor(prompt_ids(tokenizer, prompt))
-    for pixels in pixel_batches(images, batch):
+    for pixels in pixel_batches(images, batch, normalise):
         ids = start.expand(len(pixels), -1)
         tokens = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.to(model.dtype), num_beams=beams,
@@ -89,13 +95,18 @@ def decode(model: nn.Module, ids: torch.Tensor, pixels: torch.Tensor, end: int, 
 
 @torch.no_grad()
 def answer_log_probabilities(
-    model: nn.Module, tokenizer, prompt: Prompt, images: Images, captions: Sequence[str]
+    model: nn.Module,
+    tokenizer,
+    prompt: Prompt,
+    images: Images,
+    captions: Sequence[str],
+    normalise: Normalise = normalised,
 ) -> Iterator[np.ndarray]:
     """Per image the log-probabilities (tokens + 1,) of its caption and the end marker, teacher-forced."""
     model.eval()
     start = prompt_ids(tokenizer, prompt)
     answers = [answer_ids(tokenizer, (caption,))[0] for caption in captions]
-    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH), strict=True):
+    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH, normalise), strict=True):
         chunk = answers[first : first + BATCH]
         longest = max(map(len, chunk))
         ids = torch.tensor([[*start, *answer, *[tokenizer.pad_token_id] * (longest - len(answer))] for answer in chunk])
@@ -110,13 +121,13 @@ def answer_log_probabilities(
 @torch.no_grad()
 def reference_log_probabilities(
     model: nn.Module, tokenizer, prompt: Prompt, images: Images, captions: Sequence[Sequence[str]],
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[int], None] = lambda done: None, normalise: Normalise = normalised,
 ) -> list[list[np.ndarray]]:  # fmt: skip
     """As `answer_log_probabilities`, for several captions of each image: all in one sequence behind the image."""
     model.eval()
     start, rows = prompt_ids(tokenizer, prompt), []
     answers = [answer_ids(tokenizer, tuple(texts)) for texts in captions]
-    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH), strict=True):
+    for first, pixels in zip(range(0, len(images), BATCH), pixel_batches(images, BATCH, normalise), strict=True):
         chunk = answers[first : first + BATCH]
         batch = packed(start, chunk, tokenizer.pad_token_id)
         logits = packed_logits(model, batch, encode(model, pixels[:, 0]))
@@ -128,8 +139,8 @@ def reference_log_probabilities(
     return rows
 
 
-def pixel_batches(images: Images, size: int) -> Iterator[torch.Tensor]:
+def pixel_batches(images: Images, size: int, normalise: Normalise) -> Iterator[torch.Tensor]:
     """float32 (B, 1, 3, H, W)."""
     for first in range(0, len(images), size):
         chunk = [images[index] for index in range(first, min(first + size, len(images)))]
-        yield normalised(np.stack(chunk).astype(np.float32) / 255)
+        yield normalise(np.stack(chunk).astype(np.float32) / 255)

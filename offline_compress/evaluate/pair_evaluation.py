@@ -89,12 +89,15 @@ def evaluate_model(
     if bf16:
         vlm.model.to(torch.bfloat16)
     squares = Squares(samples, vlm.image.square)
+    options = {"report": progress, "normalise": vlm.image.normalised}
     if beams > 1:
-        captions = beam_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, beams, report=progress)
+        captions = beam_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, beams, **options)
     else:
-        captions = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, report=progress)
+        captions = greedy_captions(vlm.model, vlm.tokenizer, vlm.prompt, squares, **options)
     texts = [told(sample, all_references) for sample in samples]
-    scores = reference_log_probabilities(vlm.model, vlm.tokenizer, vlm.prompt, squares, texts)
+    scores = reference_log_probabilities(
+        vlm.model, vlm.tokenizer, vlm.prompt, squares, texts, normalise=vlm.image.normalised
+    )
     return evaluated(folder, "PyTorch, bfloat16" if bf16 else "PyTorch", samples, captions, scores, beams)
 
 

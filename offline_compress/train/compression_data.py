@@ -14,6 +14,9 @@ from edge_vlm.errors import SourceError
 from offline_compress.evaluate.heldout import heldout_samples
 from offline_compress.evaluate.samples import PairSample, Sample
 from offline_compress.export.checkpoint import read_config
+from offline_compress.export.model_shape import read_vision_shape
+from offline_compress.models.chat_prompt import chat_prompt
+from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.batches import PairBatches, pair_batches
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
@@ -49,15 +52,10 @@ class RenderedScenes:
 
     def __init__(self, folder: Path, cache: Path | None, seed: int) -> None:
         self.folder, self.cache, self.seed = folder, cache, seed
-        self.image = read_image_settings(folder, read_config(folder))
-
-    @property
-    def tokenizer(self):
-        return self.data(1).tokenizer
-
-    @property
-    def prompt(self):
-        return self.data(1).prompt
+        config = read_config(folder)
+        self.image = read_image_settings(folder, config)
+        self.tokenizer = open_tokenizer(folder)
+        self.prompt = chat_prompt(self.tokenizer, read_vision_shape(config).image_tokens)
 
     def data(self, size: int):
         return scene_data(self.folder, self.cache, size, self.seed)

@@ -46,7 +46,10 @@ def without_java(monkeypatch):
     monkeypatch.setattr("offline_compress.evaluate.caption_metrics.shutil.which", lambda name: None)
 
 
-def test_a_model_and_its_bundle_agree(model_folder, data, tmp_path, capsys):
+@pytest.mark.parametrize("mean", [0.5, 4.0])
+def test_a_model_and_its_bundle_agree(model_folder, data, tmp_path, capsys, mean):
+    path = model_folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_mean": [mean, 0.5, 0.5]}))
     bundle = tmp_path / "bundle"
     assert cli.main(["export", str(model_folder), "--out", str(bundle)]) == 0
     out = tmp_path / "figures.json"

@@ -26,12 +26,13 @@ def picture(shade):
 def captioner(monkeypatch):
     asked = []
 
-    def say(model, tokenizer, prompt, images, batch, report=None):
+    def say(model, tokenizer, prompt, images, batch, normalise):
         asked.extend(images)
         return [f"a picture of {image[0, 0, 0]}" for image in images]
 
     monkeypatch.setattr(gather, "model_stamp", lambda folder: {"weights": [1, 2]})
-    vlm = SimpleNamespace(model=None, tokenizer=None, prompt=None, image=SimpleNamespace(square=lambda image: image))
+    image = SimpleNamespace(square=lambda image: image, normalised=None)
+    vlm = SimpleNamespace(model=None, tokenizer=None, prompt=None, image=image)
     monkeypatch.setattr(gather, "load_vlm", lambda folder: vlm)
     monkeypatch.setattr(gather, "greedy_captions", say)
     return asked
@@ -49,6 +50,7 @@ def test_images_keep_their_captions_and_the_others_get_the_models(tmp_path, capt
     cv2.imwrite(str(source / "a.png"), picture(40))
     cv2.imwrite(str(source / "b.png"), picture(90))
     (source / "a.txt").write_text("my cup\n")
+    (source / "b.txt").write_text(" \n")
     (source / "broken.jpg").write_bytes(b"no image")
     assert run("model", source, "--out", tmp_path / "out") == 0
     assert "2 of 3 images, 1 that cannot be decoded left out" in capsys.readouterr().out
@@ -91,6 +93,12 @@ def test_somebody_elses_folder_is_not_replaced(tmp_path, captioner):
         with pytest.raises(OutputError, match="not made by gather"):
             run("model", source, "--out", out)
     assert [path.name for path in source.iterdir()] == ["a.png"] and not captioner
+    kept = tmp_path / "out.gather.work" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(OutputError, match="no interrupted job's"):
+        run("model", source, "--out", tmp_path / "out")
+    assert kept.read_text() == "mine"
 
 
 def test_every_nth_image_of_a_recording_is_taken(tmp_path, captioner):
