@@ -35,7 +35,7 @@ from offline_compress.train.training_free import TrainingFree
 
 TEXT_TOKENS, ANSWER_TOKENS = 40, 12  # of question and caption, beside the image's; of the caption alone
 GOALS = {"256m": (15.0, 4.0), "256m-few": (15.0, 4.0), "2b": (None, 8.0)}  # minutes, GB
-BUNDLE_MB, FLOAT_MB = 95.0, 1026.0
+BUNDLE_MB = 95.0
 FEW = 2  # blocks of each half that are really computed, of all but 256m
 KEPT = Rule(r".*(embed_tokens|lm_head|patch_embedding)", "int8", "tables of tokens, pixels")
 TERNARY = Plan("ternary", (KEPT, Rule(".*", "ternary", "all else")))

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.console import Console
+
 from edge_vlm.commands.numbers import not_negative
 from edge_vlm.files import make_folder, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation, evaluate_bundle
@@ -13,6 +15,7 @@ from offline_compress.evaluate.compare import comparison_table, write_comparison
 from offline_compress.evaluate.heldout import caption_scores, heldout_samples
 from offline_compress.evaluate.layer_report import labels_of, layer_table, layers_of, write_layers
 from offline_compress.evaluate.samples import PairSample, Sample
+from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.train.progress import counted, open_console
 
@@ -28,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = open_console()
-    samples = heldout_samples(args.scenes) if args.images is None else image_samples(args.images, args.scenes)
+    samples = heldout_samples(args.scenes) if args.images is None else image_samples(args.images, args.scenes, console)
     rows = []
     for label, bundle in zip(labels_of(args.bundles), args.bundles, strict=True):
         with counted(label, len(samples), console) as progress:
@@ -43,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def image_samples(path: Path, most: int) -> list[Sample]:
+def image_samples(path: Path, most: int, console: Console) -> list[Sample]:
     """The first images of a user's that decode, of the test split where there are splits. Raises SourceError."""
     pairs = open_pairs(path, "test")
-    good, _ = pairs.decodable(most)
+    good, skipped = pairs.decodable(most)
+    if skipped:
+        console.print(f"{path}: {skipped_text(skipped)}", highlight=False)
     return [PairSample(pairs, index) for index in good]
 
 

@@ -35,7 +35,6 @@ from offline_compress.export.vision_graph import add_vision_signatures
 from offline_compress.export.vocabulary import spell_out
 from offline_compress.export.weights import ModelWeights
 
-VARIANTS = ("original", "ternary", "binary", "int8", "int4", "int3", "int2", "mixed")
 DEFAULT_CONTEXT = 1024  # positions; the KV cache of a long-context model would fill a small board
 SMALL_CACHES = 16_000_000  # bytes of K and V in float32 that every board has
 

@@ -25,21 +25,24 @@ def open_flickr8k(folder: Path, split: str) -> CaptionedImages:
         raise SourceError(f"{folder}: {len(lists)} files named *.{split}Images.txt", "give a folder as of Flickr8k")
     captions = read_captions(folder / CAPTIONS)
     read, present = image_files(folder)
-    listed = lists[0].read_text(encoding="utf-8").split()
+    listed = read_text(lists[0]).split()
     return with_captions(f"{folder} ({split})", {name: captions.get(name, ()) for name in listed}, read, present)
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:
     """Captions by image."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: {error}", "give a folder as of Flickr8k") from error
     captions: dict[str, list[str]] = {}
-    for line in lines[1:]:
+    for line in read_text(path).splitlines()[1:]:
         name, _, text = line.partition(",")
         captions.setdefault(name, []).append(text.strip().strip('"'))
     return captions
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: {error}", "give a folder as of Flickr8k") from error
 
 
 def image_files(folder: Path) -> tuple[Callable[[str], bytes], set[str]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -79,5 +80,5 @@ def load_solved(folder: Path, name: str) -> SolvedLinear:
         weight_error, output_error = (float(value) for value in values["errors"])
         share = float(values["saliency_share"]) if "saliency_share" in values else None
         return SolvedLinear(weights, weight_error, output_error, share)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise QuantizeError(f"{folder / name}: damaged ({error})", "start anew with --resume never") from error

@@ -12,6 +12,7 @@ import io
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class TokenSaliency:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 found = {name: torch.from_numpy(kept[name]) for name in kept.files}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise QuantizeError(f"{path}: damaged ({error})", "start anew with --resume never") from error
         return {name.removeprefix(f"{block}."): clipped_to_mean_one(values) for name, values in found.items()}
 

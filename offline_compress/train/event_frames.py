@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def _read(path: Path, made_from: str) -> EventFrames | None:
         with np.load(path, allow_pickle=False) as file:
             if str(file["made_from"]) == made_from:
                 return EventFrames(file["frames"], file["labels"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass
     return None
 

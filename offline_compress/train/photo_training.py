@@ -139,13 +139,14 @@ class PhotoTraining:
         if metrics:
             self.curve.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            self.say(f"step {trainer.step}: {QUICK_PHOTOS} dev photos: {shown}")
+            self.say(f"step {trainer.step}: dev photos: {shown}")
         draw_curve(self.curve.rows, self.out / PICTURE, PANELS)
 
     def preview(self) -> dict[str, float]:
         """Through the teacher's eyes as long as the encoder has not begun to learn."""
-        images = squares(self.data.dev, QUICK_PHOTOS)
-        references = [plain(texts) for texts in self.data.dev.captions[: len(images)]]
+        dev = self.data.dev.chosen(self.data.dev.decodable(QUICK_PHOTOS)[0])
+        images = squares(dev)
+        references = [plain(texts) for texts in dev.captions]
         model, stages = self.trainer.kept, self.config.stages
         own = model.model.vision_model, model.model.connector
         if self.trainer.step <= stages.texts + stages.teacher:

@@ -91,7 +91,9 @@ def test_what_is_known_is_not_measured_again_and_damage_is_told(measured, tmp_pa
     saliency.measure()
     saliency.drop_states()
     assert not saliency.gradients.folder.exists() and saliency.of(f"{TEXT}.1")
-    saliency.path(f"{TEXT}.1").write_bytes(b"damaged")
-    with pytest.raises(QuantizeError, match="damaged") as caught:
-        saliency.of(f"{TEXT}.1")
-    assert "--resume never" in caught.value.remedy
+    path = saliency.path(f"{TEXT}.1")
+    for damaged in (b"damaged", path.read_bytes()[:-30], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(QuantizeError, match="damaged") as caught:
+            saliency.of(f"{TEXT}.1")
+        assert "--resume never" in caught.value.remedy
