@@ -27,7 +27,7 @@ class KeptParts:
         if resume and known is not None and known == json.loads(json.dumps(identity)):
             self.begun = True
             return
-        if folder.exists() and known is None and not is_empty(folder) and not (folder / IDENTITY).is_file():
+        if folder.exists() and not is_empty(folder) and not (folder / IDENTITY).is_file():
             raise OutputError(f"{folder} is no interrupted job's", "remove it, or name another output")
         self.remove()
         make_folder(folder)
