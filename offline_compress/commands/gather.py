@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = open_console()
     check_replaceable(args.out)
-    found = [item for source in args.sources for item in images_of(source, args.every)]
+    found = [item for source in args.sources for item in images_of(source, args.every, args.most)]
     kept = np.linspace(0, len(found) - 1, min(args.most, len(found))).round().astype(int) if found else ()
     chosen = [found[index] for index in kept if found[index].read() is not None]
     if not chosen:
@@ -77,11 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Found:
-    """``read``: RGB uint8 (rows, cols, 3), or None where it cannot be decoded. A photo is read anew each time: many are
-    too large to be held together."""
+    """``read``: RGB uint8 (rows, cols, 3), or None where it cannot be decoded. Decoded anew each time: many are too
+    large to be held together."""
 
     read: Callable[[], np.ndarray | None]
     captions: tuple[str, ...]
+    jpeg: bytes | None = None  # of a recording's image, as it will be written
 
 
 def captioned(args: argparse.Namespace, images: list[Found], console: Console) -> list[str]:
@@ -109,21 +110,40 @@ def digest(images: list[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()[:16]
 
 
-def images_of(source: Path, every: int) -> Iterator[Found]:
+def images_of(source: Path, every: int, most: int) -> Iterable[Found]:
     """All images of a folder, every n-th of a recording. Raises SourceError for no such source."""
     if source.is_dir() and any(path.suffix.lower() in IMAGES for path in source.iterdir()):
         for path in sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGES):
             told = tuple(line for line in caption_lines(path.with_suffix(".txt")) if words(line))
             yield Found(partial(read_photo, path), told)
         return
-    bag = open_bag(source, event_topic="none")
+    for jpeg in frames_of(source, every, most):
+        yield Found(partial(decoded, jpeg), (), jpeg)
+
+
+def frames_of(recording: Path, every: int, most: int) -> list[bytes]:
+    """JPEGs of every n-th image, or of every 2n-th, 4n-th and so on where those were more than twice ``most``: what is
+    held does not grow with the recording."""
+    kept: list[bytes] = []
+    bag = open_bag(recording, event_topic="none")
     try:
         for number, observation in enumerate(bag):
             if number % every == 0:
-                image = observation.frame.image.copy()
-                yield Found(lambda image=image: image, ())
+                kept.append(jpeg_of(observation.frame.image))
+                if len(kept) > 2 * most:
+                    kept, every = kept[::2], 2 * every
     finally:
         bag.close()
+    return kept
+
+
+def jpeg_of(image: np.ndarray) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return jpeg.tobytes()
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1])
 
 
 def read_photo(path: Path) -> np.ndarray | None:
@@ -145,6 +165,5 @@ def write_pairs(out: Path, pairs: list[Found]) -> None:
     with whole_folder(out) as folder:
         write_text(folder / GATHERED, "")
         for number, item in enumerate(pairs):
-            _, jpeg = cv2.imencode(".jpg", item.read()[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-            write_bytes(folder / f"{number:05d}.jpg", jpeg.tobytes())
+            write_bytes(folder / f"{number:05d}.jpg", item.jpeg or jpeg_of(item.read()))
             write_text(folder / f"{number:05d}.txt", "\n".join(item.captions) + "\n")

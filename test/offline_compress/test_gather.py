@@ -110,6 +110,8 @@ def test_every_nth_image_of_a_recording_is_taken(tmp_path, captioner):
             )
     assert run("model", bag, "--out", tmp_path / "out", "--every", 3, "--most", 3) == 0
     assert len(open_pairs(tmp_path / "out")) == 3 == len(captioner)
+    held = gather.frames_of(bag, every=1, most=2)
+    assert [int(gather.decoded(jpeg)[0, 0, 0]) for jpeg in held] == pytest.approx([0, 80, 160], abs=4), "of ten images"
 
 
 def test_sources_without_images_are_named(tmp_path):
