@@ -27,7 +27,7 @@ from offline_compress.pairs.opening import open_pairs
 from offline_compress.quantize.block import SALIENCY
 from offline_compress.quantize.budget import planned_bytes
 from offline_compress.quantize.plan_file import read_plan
-from offline_compress.quantize.report import dense_rows, plan_table, planned_rows
+from offline_compress.quantize.report import plan_table, planned_rows, stored_rows
 from offline_compress.train.compression import (
     VARIANTS,
     Source,
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     solves = steps == 0 and data is not None and (args.method == "auto" or bool(source.solvable))
     solver = args.solver or ("gptq" if solves else "rtn")
     if args.plan_only and args.method != "auto":
-        rows = planned_rows(source.weights, source.table)
+        rows = stored_rows(planned_rows(source.weights, source.table), args.dense)
         console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
         console.print(f"both graphs: {planned_bytes(source.weights, source.plan, args.dense) / 1e6:.1f} MB")
         return 0
@@ -134,8 +134,9 @@ def run(args: argparse.Namespace) -> int:
         if pairs < args.pairs:
             console.print(f"{pairs} calibration pairs instead of {args.pairs}: more images would do better")
         config = TrainingFree(
-            solver, args.saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision
-        )
+            solver, args.saliency, pairs, budget_mb=args.budget_mb, bits=args.bits, precision=args.precision,
+            dense_ternary=args.dense,
+        )  # fmt: skip
         with processes.lead_first():
             source, weights, rows, training = compress_without_training(
                 source,
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
         solved = weights
     else:
         weights, rows = source.initial()
-        console.print(plan_table(rows, f"{args.folder.name}: {source.plan.name}"))
+        console.print(plan_table(stored_rows(rows, args.dense), f"{args.folder.name}: {source.plan.name}"))
     if steps > 0:
         require(data is not None, "training needs data",
                 "give --images PATH or --data-cache DIR, or --steps 0 to round without training")  # fmt: skip
@@ -158,10 +159,10 @@ def run(args: argparse.Namespace) -> int:
         processes.leave()
         if not processes.leads:
             return 0
-        console.print(plan_table(rows, f"{args.folder.name}: {args.method}, trained"))
+        console.print(plan_table(stored_rows(rows, args.dense), f"{args.folder.name}: {args.method}, trained"))
         training = training_report(config, curve) | {"calibration": training and training["options"]}
     name = args.name or args.folder.resolve().name
-    rows = dense_rows(rows) if args.dense else rows
+    rows = stored_rows(rows, args.dense)
     write_bundle(source, weights, args.out, name, report_of(source, rows, training, None), args.dense)
     if args.heldout > 0:
         heldout = evaluate(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from custom_ops.packing import Groups
+from custom_ops.spec import WeightFormat
 from offline_compress.export.bundle_writer import ExportOptions, graph_bytes
 from offline_compress.export.module_names import (
     EMBED_TOKENS,
@@ -63,23 +64,26 @@ def gain(cheap: Choice, better: Choice) -> float:
     return (cheap.loss - better.loss) / max(1, better.bytes - cheap.bytes)
 
 
-def plan_under_budget(weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], budget: int) -> Plan:
-    """A rule for each operator. ``budget``: bytes of both graphs. ``losses`` as in `FormatErrors`.
+def plan_under_budget(
+    weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], budget: int, dense_ternary: bool = False
+) -> Plan:
+    """A rule for each operator. ``budget``: bytes of both graphs, ternary matrices at 1.6 bits a weight where
+    ``dense_ternary``, else at 2. ``losses`` as in `FormatErrors`.
 
     Raises QuantizeError where even the smallest formats do not fit, saying what they take.
     """
-    groups = fused_matrices(weights, losses)
+    groups = fused_matrices(weights, losses, dense_ternary)
     hulls = [group.hull() for group in groups]
     smallest = plan_of(weights, groups, [hull[0] for hull in hulls])
-    beside = planned_bytes(weights, smallest) - sum(hull[0].bytes for hull in hulls)
+    beside = planned_bytes(weights, smallest, dense_ternary) - sum(hull[0].bytes for hull in hulls)
     margin = 0  # what stands beside the matrices depends on their formats, by a few bytes
     while (chosen := spend(hulls, budget - beside - margin)) is not None:
         plan = plan_of(weights, groups, chosen)
-        excess = planned_bytes(weights, plan) - budget
+        excess = planned_bytes(weights, plan, dense_ternary) - budget
         if excess <= 0:
             return plan
         margin = 2 * margin + excess
-    least = planned_bytes(weights, smallest)
+    least = planned_bytes(weights, smallest, dense_ternary)
     if least <= budget:
         return smallest
     raise QuantizeError(
@@ -128,7 +132,9 @@ def spend(hulls: Sequence[tuple[Choice, ...]], budget: int) -> list[Choice] | No
     return [hull[at] for hull, at in zip(hulls, level, strict=True)]
 
 
-def fused_matrices(weights: ModelWeights, losses: Mapping[str, Mapping[str, float]]) -> list[FusedMatrices]:
+def fused_matrices(
+    weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], dense_ternary: bool
+) -> list[FusedMatrices]:
     """What export stacks into one operator has one format."""
     groups = []
     for names in operator_names(weights.config):
@@ -137,12 +143,14 @@ def fused_matrices(weights: ModelWeights, losses: Mapping[str, Mapping[str, floa
             raise QuantizeError(f"{missing[0]}: its formats were not measured", "measure this model")
         methods = set.intersection(*(set(losses[name]) for name in names))
         choices = tuple(
-            Choice(m, sum(matrix_bytes(weights, n, m) for n in names), sum(losses[n][m] for n in names))
+            Choice(m, sum(matrix_bytes(weights, n, m, dense_ternary) for n in names), sum(losses[n][m] for n in names))
             for m in sorted(methods)
         )
         groups.append(FusedMatrices(tuple(names), choices))
     if not weights.tied:
-        choices = tuple(Choice(m, matrix_bytes(weights, HEAD, m), loss) for m, loss in losses[HEAD].items())
+        choices = tuple(
+            Choice(m, matrix_bytes(weights, HEAD, m, dense_ternary), loss) for m, loss in losses[HEAD].items()
+        )
         groups.append(FusedMatrices((HEAD,), choices))
     return groups
 
@@ -167,10 +175,12 @@ def kept_rule(name: str) -> Rule:
     return Rule(re.escape(name), "int8", why)
 
 
-def matrix_bytes(weights: ModelWeights, name: str, method_name: str) -> int:
+def matrix_bytes(weights: ModelWeights, name: str, method_name: str, dense_ternary: bool = False) -> int:
     matrix, method = weights.linears[name], method_named(method_name)
     shape = (matrix.out_features, matrix.in_features, matrix.bias is not None)
-    return stored_bytes(method.format, *shape, method.group, not method.symmetric)
+    dense = dense_ternary and method.format == WeightFormat.TERNARY
+    stored = WeightFormat.TERNARY_DENSE if dense else method.format
+    return stored_bytes(stored, *shape, method.group, not method.symmetric)
 
 
 def planned_bytes(weights: ModelWeights, plan: Plan, dense_ternary: bool = False) -> int:

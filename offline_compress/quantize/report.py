@@ -43,8 +43,10 @@ class MatrixReport:
     expected_loss: float | None = None
 
 
-def dense_rows(rows: Iterable[MatrixReport]) -> list[MatrixReport]:
-    """The same matrices, ternary ones stored at 1.6 bits a weight."""
+def stored_rows(rows: Iterable[MatrixReport], dense_ternary: bool) -> list[MatrixReport]:
+    """The same matrices; where ``dense_ternary``, ternary ones stored at 1.6 bits a weight."""
+    if not dense_ternary:
+        return list(rows)
     return [
         replace(row, bytes=row.bytes + dense_bytes(row)) if row.method.startswith("ternary") else row for row in rows
     ]

@@ -49,14 +49,15 @@ def automatic_plan(
     dtype: torch.dtype = torch.float32,
     report: Callable[[float, str], None] = lambda share, what: None,
     announce: Callable[[Cost], None] = lambda cost: None,
+    dense_ternary: bool = False,
 ) -> tuple[Source, Mapping[str, Mapping[str, float]]]:
     """``source`` with the plan that is best for ``budget`` bytes of both graphs, and what each format was expected to
     cost (`FormatErrors.losses`). Raises QuantizeError where no plan fits."""
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_plan_") as folder:
-            return automatic_plan(source, batches, budget, Path(folder), dtype, report, announce)
+            return automatic_plan(source, batches, budget, Path(folder), dtype, report, announce, dense_ternary)
     errors = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report, announce=announce)
-    plan = plan_under_budget(source.weights, errors.losses, budget)
+    plan = plan_under_budget(source.weights, errors.losses, budget, dense_ternary)
     return source.with_plan(plan), errors.losses
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.budget import budget_of_bits
 from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows
+from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows, stored_rows
 from offline_compress.train.calibration import automatic_plan, calibrated
 from offline_compress.train.compression import Source
 from offline_compress.train.progress import counted
@@ -29,6 +29,7 @@ class TrainingFree:
     """``budget_mb`` of both graphs, or ``bits`` a weight: with one of them the plan is found, else it is given.
 
     ``plan_pairs``: calibration pairs that the sensitivities of an automatic plan are measured on.
+    ``dense_ternary``: a ternary weight counts 1.6 bits there, not 2.
     """
 
     solver: str = "gptq"
@@ -38,6 +39,7 @@ class TrainingFree:
     budget_mb: float | None = None
     bits: float | None = None
     precision: str = "auto"
+    dense_ternary: bool = False
 
     def dtype(self, parameters: int) -> torch.dtype:
         if self.precision == "auto":
@@ -78,9 +80,10 @@ def compress_without_training(
             source, losses = automatic_plan(
                 source, batches(min(config.plan_pairs, config.pairs)), budget, work / "plan",
                 dtype, lambda share, what: advance(round(100 * share), what),
-                lambda cost: console.print(f"{name}: sensitivities: {cost}", highlight=False),
+                lambda cost: console.print(f"{name}: sensitivities: {cost}", highlight=False), config.dense_ternary,
             )  # fmt: skip
-    console.print(plan_table(planned_rows(source.weights, source.table), f"{name}: {source.plan.name}, planned"))
+    planned = stored_rows(planned_rows(source.weights, source.table), config.dense_ternary)
+    console.print(plan_table(planned, f"{name}: {source.plan.name}, planned"))
     if losses and not source.solvable:  # the budget leaves 8 bits or more to all blocks
         weights, rows = source.initial()
     else:
@@ -92,7 +95,7 @@ def compress_without_training(
             )  # fmt: skip
     if losses:
         rows = [replace(row, expected_loss=losses.get(row.name, {}).get(row.method)) for row in rows]
-    console.print(plan_table(rows, f"{name}: {source.plan.name}, {config.solver}"))
+    console.print(plan_table(stored_rows(rows, config.dense_ternary), f"{name}: {source.plan.name}, {config.solver}"))
     options = {**asdict(config), "precision": str(dtype).removeprefix("torch.")}
     return source, weights, rows, {"method": "calibration", "options": options, "curve": [], "losses": losses}
 

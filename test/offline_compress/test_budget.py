@@ -61,9 +61,10 @@ def test_more_bytes_never_cost_loss_and_bits_go_where_they_count(weights):
     names = linear_names(CONFIG)
     found = []
     for budget in (round(least(weights) * factor) for factor in (1.05, 1.2, 1.5, 4)):
-        table = plan_under_budget(weights, losses(weights), budget).resolve(names)
+        chosen = plan_under_budget(weights, losses(weights), budget)
+        table = chosen.resolve(names)
         assert planned_bytes(weights, table) <= budget
-        found.append(sum(losses(weights)[line.name].get(line.method.name, 0) for line in table))
+        found.append(expected_loss(weights, chosen))
     assert found == sorted(found, reverse=True) and found[-1] < found[0]
     table = plan_under_budget(weights, losses(weights), round(1.2 * least(weights))).resolve(names)
     bits = {
@@ -83,6 +84,19 @@ def test_the_budget_is_spent_whatever_stands_beside_the_matrices(weights):
     for wanted in np.linspace(1.05, 1.7, 60) * smallest:
         taken = budgets.planned_bytes(weights, plan_under_budget(weights, uneven, int(wanted)))
         assert 0.9 * wanted <= taken <= wanted
+
+
+def test_what_dense_ternary_weights_save_is_spent(weights):
+    budget = round(1.1 * least(weights))
+    plain = plan_under_budget(weights, losses(weights), budget)
+    dense = plan_under_budget(weights, losses(weights), budget, dense_ternary=True)
+    assert 0.9 * budget <= budgets.planned_bytes(weights, dense, dense_ternary=True) <= budget
+    assert expected_loss(weights, dense) < expected_loss(weights, plain)
+
+
+def expected_loss(weights, plan):
+    table = plan.resolve(linear_names(CONFIG))
+    return sum(losses(weights)[line.name].get(line.method.name, 0) for line in table)
 
 
 def test_fused_matrices_share_a_format_and_tied_tables_stay_int8(weights):
