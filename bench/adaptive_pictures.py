@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from bench.accuracy_curve import GATE, Point
 from bench.heldout_clips import STILL, RenderedSequence
 from bench.side_by_side import Run
 from edge_vlm.anc import BRANCHES
-from edge_vlm.files import write_bytes
+from edge_vlm.files import make_folder, whole_file
 from edge_vlm.replay.picture import BRANCH_COLOURS
 
 
@@ -76,8 +75,7 @@ def _pyplot():
 
 
 def _save(figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    make_folder(path.parent)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=100)
     _pyplot().close(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())

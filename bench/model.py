@@ -20,6 +20,7 @@ from bench.peers.environment import peers_python
 from bench.rows import Row, rows_table, write_rows
 from bench.smolvlm_files import AGREEMENT, make_all
 from edge_vlm.errors import EdgeVlmError
+from edge_vlm.files import whole_file
 from offline_compress.train.progress import counted, open_console
 
 GGUF_TYPES = ("TQ2_0", "Q4_0", "Q8_0")
@@ -140,7 +141,8 @@ def draw(found: list[Contender], path: Path) -> None:
         bars = axis.barh([one.name for one in shown], [one.best(key) for one in shown])
         axis.bar_label(bars, fmt="%.3g")
         axis.set_title(title)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=110)
     pyplot.close(figure)
 
 

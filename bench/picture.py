@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.rows import Row
+from edge_vlm.files import whole_file
 
 HELD, MISSED = "#2f7f5f", "#c8553d"
 
@@ -26,4 +27,5 @@ def draw_rows(path: Path, title: str, rows: Sequence[Row]) -> None:
     axes.margins(y=0.01)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("value (bar) and goal (line); green: the goal holds", fontsize=8)
-    figure.savefig(path, dpi=80)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=80)

@@ -61,11 +61,9 @@ def saliency_rows(subject: str, found: Mapping[str, Sequence[Measured]]) -> list
 
 def draw_ablation(subject: str, found: Mapping[str, Sequence[Measured]], path: Path) -> None:
     """PNG: perplexity of every variant relative to float. Raises OutputError."""
-    import io
-
     import matplotlib
 
-    from edge_vlm.files import write_bytes
+    from edge_vlm.files import whole_file
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -86,7 +84,6 @@ def draw_ablation(subject: str, found: Mapping[str, Sequence[Measured]], path: P
     axes[0].xaxis.set_major_formatter(ScalarFormatter())
     axes[0].xaxis.set_minor_formatter(ScalarFormatter())
     axes[0].invert_yaxis()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=90)
     pyplot.close(figure)
-    write_bytes(path, buffer.getvalue())

@@ -11,20 +11,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from edge_vlm.errors import OutputError
 
 CHUNK_BYTES = 1 << 20
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name, fsync, rename. Raises OutputError; nothing half-written stays behind."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name; it is synced and takes the place of ``path`` when the block ends well.
+
+    Raises OutputError; nothing half-written stays behind.
+    """
     path = Path(path)
     with reporting(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~current_umask())
@@ -32,6 +37,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The file appears whole or not at all. Raises OutputError."""
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
-from edge_vlm.files import make_folder, write_bytes, write_json
+from edge_vlm.files import make_folder, whole_file, write_json
 from offline_compress.evaluate.bundle_evaluation import BundleEvaluation
 
 JSON_NAME, PICTURE_NAME = "comparison.json", "comparison.png"
@@ -76,8 +75,8 @@ def ratio(column: Column, row: BundleEvaluation, reference: BundleEvaluation) ->
     return round(value / first, 5) if first and value is not None else None
 
 
-def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
-    """One bar chart per quantity, as PNG."""
+def draw_comparison(rows: Sequence[BundleEvaluation], path: Path) -> None:
+    """PNG: one bar chart per quantity. Raises OutputError."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -98,14 +97,13 @@ def comparison_picture(rows: Sequence[BundleEvaluation]) -> bytes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(y=0.15)
     figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)
-    return buffer.getvalue()
 
 
 def write_comparison(rows: Sequence[BundleEvaluation], out: Path) -> None:
     """comparison.json and comparison.png in the folder ``out``. Raises OutputError."""
     make_folder(out)
     write_json(Path(out) / JSON_NAME, comparison_json(rows))
-    write_bytes(Path(out) / PICTURE_NAME, comparison_picture(rows))
+    draw_comparison(rows, Path(out) / PICTURE_NAME)

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
-from edge_vlm.files import write_bytes
+from edge_vlm.files import whole_file
 from offline_compress.evaluate.event_accuracy import EventAccuracy
 
 
@@ -32,7 +31,6 @@ def draw_confusion(result: EventAccuracy, title: str, path: Path) -> None:
     axis.set_yticks(range(len(counts)), result.classes, fontsize=8)
     axis.set(xlabel="predicted", ylabel="right", title=f"{title}\n{result.accuracy:.1%} right")
     axis.title.set_fontsize(9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=90)
     pyplot.close(figure)
-    write_bytes(path, buffer.getvalue())

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from edge_vlm.files import make_folder, write_bytes, write_json
+from edge_vlm.files import make_folder, whole_file, write_json
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.export.module_names import VISION
 
@@ -65,8 +64,8 @@ def grouped(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
     return groups
 
 
-def layer_picture(layers: Layers) -> bytes:
-    """Bits and error of every matrix, from the image to the words, as PNG."""
+def draw_layers(layers: Layers, path: Path) -> None:
+    """PNG: bits and error of every matrix, from the image to the words. Raises OutputError."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -85,14 +84,13 @@ def layer_picture(layers: Layers) -> bytes:
     for axis in (bits, errors):
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)
-    return buffer.getvalue()
 
 
 def write_layers(layers: Layers, out: Path) -> None:
     """layers.json and layers.png in the folder ``out``. Raises OutputError."""
     make_folder(out)
     write_json(Path(out) / JSON_NAME, {"stays_float": STAYS_FLOAT, "bundles": {k: list(v) for k, v in layers.items()}})
-    write_bytes(Path(out) / PICTURE_NAME, layer_picture(layers))
+    draw_layers(layers, Path(out) / PICTURE_NAME)

@@ -9,7 +9,6 @@ interrupted rendering goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_vlm.errors import SourceError
-from edge_vlm.files import make_folder, write_bytes, write_json
+from edge_vlm.files import make_folder, whole_file, write_json
 from offline_compress.models.patch_labels import patch_labels
 from offline_compress.models.scenes import captions, render, sample_scene
 from offline_compress.models.scenes.sampling import SPLITS
@@ -118,8 +117,9 @@ def render_shard(stem: Path, split: str, scenes: int, start: int) -> int:
         pictures.append(picture)
         labels.append(label)
         texts.append(text)
-    write_bytes(Path(f"{stem}.images.npy"), npy_bytes(np.stack(pictures)))
-    write_bytes(Path(f"{stem}.labels.npy"), npy_bytes(np.stack(labels)))
+    for name, arrays in (("images", pictures), ("labels", labels)):
+        with whole_file(Path(f"{stem}.{name}.npy")) as file:
+            np.save(file, np.stack(arrays))
     write_json(Path(f"{stem}.json"), {"renderer": renderer_version(), "captions": texts})
     return scenes
 
@@ -141,12 +141,6 @@ def renderer_version() -> str:
         image, labels, text = render_sample(split, index)
         digest.update(image.tobytes() + labels.tobytes() + "\n".join(text).encode())
     return digest.hexdigest()[:16]
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def _single_thread() -> None:

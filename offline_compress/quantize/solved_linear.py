@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,7 +11,7 @@ import numpy as np
 
 from custom_ops.packing import Groups
 from custom_ops.spec import WeightFormat
-from edge_vlm.files import write_bytes
+from edge_vlm.files import whole_file
 from offline_compress.export.weights import LinearWeights
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method
@@ -61,10 +60,10 @@ def save_solved(folder: Path, name: str, solved: SolvedLinear) -> None:
     optional = {"bias": weights.bias, "saliency_share": solved.saliency_share}
     if weights.groups is not None:
         optional |= {"group_scale": weights.groups.scale, "zero": weights.groups.zero, "group": weights.groups.size}
-    buffer = io.BytesIO()
-    np.savez(buffer, **rest, **{key: value for key, value in optional.items() if value is not None})
-    write_bytes(folder / f"{name}{REST}", buffer.getvalue())
-    np.save(folder / f"{name}{CODES}", np.ascontiguousarray(weights.codes))
+    with whole_file(folder / f"{name}{REST}") as file:
+        np.savez(file, **rest, **{key: value for key, value in optional.items() if value is not None})
+    with whole_file(folder / f"{name}{CODES}") as file:
+        np.save(file, np.ascontiguousarray(weights.codes))
 
 
 def load_solved(folder: Path, name: str) -> SolvedLinear:

@@ -8,7 +8,6 @@ is taken of the gradient of the answers' log-likelihood, from one pass back thro
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from edge_vlm.errors import EdgeVlmError
-from edge_vlm.files import make_folder, write_bytes
+from edge_vlm.files import make_folder, whole_file
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.calibration_pairs import Batches
 from offline_compress.quantize.errors import QuantizeError
@@ -45,9 +44,8 @@ class TokenSaliency:
                 found[seen.name].append(seen.gradients[seen.valid].float().abs().mean(-1))
 
             def finished(step: str) -> None:
-                buffer = io.BytesIO()
-                np.savez(buffer, **{name: torch.cat(values).numpy() for name, values in found.items()})
-                write_bytes(self.path(step), buffer.getvalue())
+                with whole_file(self.path(step)) as file:
+                    np.savez(file, **{name: torch.cat(values).numpy() for name, values in found.items()})
                 found.clear()
 
             try:

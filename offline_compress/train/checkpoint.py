@@ -4,29 +4,26 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from edge_vlm.errors import InputError
-from edge_vlm.files import write_bytes
-from offline_compress.quantize.errors import QuantizeError
+from edge_vlm.files import whole_file
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Raises QuantizeError for a file that is no checkpoint."""
+    """Raises InputError for a file that is no checkpoint."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
-        raise QuantizeError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
+        raise InputError(f"{path}: not a checkpoint ({error})", "remove it and start anew") from error
 
 
 def digest_of(batch: Mapping[str, torch.Tensor]) -> str:

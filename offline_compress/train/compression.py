@@ -108,7 +108,7 @@ def train_quantised(
     ``watch`` is shown the quantised model after every checkpoint. Of several ``processes`` one reports and saves; all
     end with the same weights. ``announce`` is told the cost, by a step that is not taken.
 
-    Raises InputError or QuantizeError for a checkpoint of another run, QuantizeError where training diverges,
+    Raises InputError for a checkpoint of another run, QuantizeError where training diverges,
     OutputError where the disk is too small for the checkpoints.
     """
     teacher = load_float_model(source.folder)

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_vlm.files import write_bytes
+from edge_vlm.files import whole_file
 
 _PANELS = (
     ("loss", ("answer", "dense")),
@@ -40,7 +39,6 @@ def draw_curve(rows: Sequence[dict], path: Path, panels: Sequence[tuple[str, Seq
         axis.grid(alpha=0.3)
         if axis.has_data():
             axis.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=90)
     pyplot.close(figure)
-    write_bytes(path, buffer.getvalue())

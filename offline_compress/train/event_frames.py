@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from edge_vlm.errors import InputError
 from edge_vlm.events.surface import EventSurface, SurfaceConfig
-from edge_vlm.files import make_folder, write_bytes
+from edge_vlm.files import make_folder, whole_file
 from edge_vlm.sources.event_clip import EventClip, clip_between
 
 LEVELS = 255  # frames are kept as uint8
@@ -62,10 +61,9 @@ def cached_frames(
     if not frames:
         raise InputError(f"{source}: no training clips", "name a data set with a training part")
     drawn = EventFrames(np.stack(frames), np.array(labels, np.int64))
-    buffer = io.BytesIO()
-    np.savez(buffer, frames=drawn.frames, labels=drawn.labels, made_from=np.array(made_from))
     make_folder(path.parent)
-    write_bytes(path, buffer.getvalue())
+    with whole_file(path) as file:
+        np.savez(file, frames=drawn.frames, labels=drawn.labels, made_from=np.array(made_from))
     return drawn
 
 

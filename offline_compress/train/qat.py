@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from edge_vlm.errors import InputError
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.replace import low_bit_layers
 from offline_compress.train.checkpoint import require_same_options
@@ -194,11 +195,11 @@ class QatTrainer:
         return {**self.config.identity(), "processes": self.processes.count}
 
     def restore(self, state: dict, where: Path | str) -> None:
-        """Raises InputError or QuantizeError where the checkpoint ``where`` is of another run."""
+        """Raises InputError where the checkpoint ``where`` is of another run."""
         require_same_options({"config": {"processes": 1, **state.get("config", {})}}, self.identity(), where)
         other = [name for name, value in state.get("made_of", {}).items() if value != self.made_of.get(name, value)]
         if other:
-            raise QuantizeError(
+            raise InputError(
                 f"{where}: training of another {', another '.join(other)}",
                 "start anew with --resume never, or name another --work folder",
             )

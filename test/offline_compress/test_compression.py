@@ -19,7 +19,6 @@ from edge_vlm.runtime.vision_encoder import VisionEncoder  # noqa: E402
 from offline_compress.export.weights import ModelWeights  # noqa: E402
 from offline_compress.models.folder_tokenizer import open_tokenizer  # noqa: E402
 from offline_compress.quantize import block_work  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402
 from offline_compress.train.compression import (  # noqa: E402
     CHECKPOINT,
@@ -167,7 +166,7 @@ def test_the_cost_of_training_is_said_before_it_starts_and_a_full_disk_too(hf_fo
 def test_a_checkpoint_of_another_model_or_plan_is_refused(hf_folder, tmp_path, other, message):
     trained(hf_folder, tmp_path / "work", steps=2)
     folder = write_hf_folder(tmp_path / "model", seed=1) if other == "model" else hf_folder
-    with pytest.raises(QuantizeError, match=f"{CHECKPOINT}: training of {message}") as caught:
+    with pytest.raises(InputError, match=f"{CHECKPOINT}: training of {message}") as caught:
         trained(folder, tmp_path / "work", "ternary" if other == "model" else "binary", steps=2)
     assert "--resume never" in caught.value.remedy
 
@@ -177,7 +176,7 @@ def test_damaged_or_foreign_checkpoint_is_named(hf_folder, tmp_path):
     with pytest.raises(InputError, match="other training options"):
         trained(hf_folder, tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"cut off")
-    with pytest.raises(QuantizeError, match=f"{CHECKPOINT}: not a checkpoint"):
+    with pytest.raises(InputError, match=f"{CHECKPOINT}: not a checkpoint"):
         trained(hf_folder, tmp_path)
 
 
