@@ -72,9 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of --images: lower-case words, as train-photos teaches them")  # fmt: skip
     parser.add_argument("--steps", type=not_negative, help="training steps; 0: no training (default: by method)")
     parser.add_argument(
-        "--solver", choices=["rtn", "gptq", "descent", "gptaq"],
+        "--solver", choices=["rtn", "gptq", "descent", "gptaq", "awq"],
         help="round, or solve against calibration pairs, instead of training or, with --steps, before it (default: "
-        "gptq where there are pairs and no training)",
+        "gptq where there are pairs and no training); awq, scaling before rounding, is there to compare with",
     )  # fmt: skip
     parser.add_argument("--saliency", choices=SALIENCY, default=SALIENCY[0],
                         help="with a solver: tokens count by the model's answers (default), by the error of their block"
@@ -125,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"both graphs: {planned_bytes(source.weights, source.plan, args.dense) / 1e6:.1f} MB")
         return 0
     training = None
+    require(steps == 0 or solver != "awq", "training does not begin with awq, which changes norms too",
+            "name another --solver, or give --steps 0")  # fmt: skip
     if args.method == "auto":
         require(steps == 0, "an automatic plan is not trained", "give --steps 0, or a --method")
     solved = None

@@ -4,14 +4,16 @@ the float model gives. Passes over the calibration pairs go chunk by chunk, from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.awq import solve_scaled
 from offline_compress.quantize.block_work import States
 from offline_compress.quantize.grids import Grid
 from offline_compress.quantize.solved_linear import SolvedLinear, exported
@@ -54,6 +56,12 @@ class Block:
         result = self.module(hidden, **arguments)
         return result[0] if isinstance(result, tuple) else result
 
+    def float_parameters(self, child: str) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Weight (N, K) and bias (N,) of a Linear, as the checkpoint has them."""
+        has_bias = self.module.get_submodule(child).bias is not None
+        bias = self.vlm.float_parameter(f"{self.name}.{child}.bias").numpy() if has_bias else None
+        return self.vlm.float_parameter(f"{self.name}.{child}.weight"), bias
+
     def linears(self, grids: Grids) -> dict[str, nn.Linear]:
         return {
             child: module
@@ -79,18 +87,47 @@ def quantise_block(
         if config.saliency == "block":
             importance = block_saliency(block, layers, wanted_grids, states, after)
         statistics = block_statistics(block, layers, states, importance, config)
-        for child, layer in layers.items():
-            weight = block.vlm.float_parameter(f"{block.name}.{child}.weight")
-            result = solve(weight, wanted_grids[child], statistics.pop(child), config.solver)
-            bias = None if layer.bias is None else block.vlm.float_parameter(f"{block.name}.{child}.bias").numpy()
-            weights = exported(result, bias)
-            layer.weight.data.copy_(torch.from_numpy(weights.dequantised()))
-            share = None if importance is None else top_share(importance[child])
-            solved[child] = SolvedLinear(weights, result.weight_error, result.output_error, share)
+        shares = {child: None if importance is None else top_share(importance[child]) for child in layers}
+        if config.solver == "awq":
+            found = scaled_layers(block, layers, wanted_grids, statistics)
+        else:
+            found = solved_layers(block, layers, wanted_grids, statistics, config.solver)
+        for child, matrix in found:
+            solved[child] = replace(matrix, saliency_share=shares[child])
+            layers[child].weight.data.copy_(torch.from_numpy(matrix.weights.dequantised()))
+            if matrix.weights.bias is not None:
+                layers[child].bias.data.copy_(torch.from_numpy(matrix.weights.bias))
     with torch.no_grad():
         for first, last in states.hidden.chunks():
             after.hidden.write(first, block(states.hidden.read(first, last)))
     return solved
+
+
+def solved_layers(
+    block: Block, layers: Iterable[str], grids: Grids, statistics: dict[str, InputStatistics], solver: str
+) -> Iterator[tuple[str, SolvedLinear]]:
+    """Each by itself; its statistics are let go of after it."""
+    for child in layers:
+        weight, bias = block.float_parameters(child)
+        result = solve(weight, grids[child], statistics.pop(child), solver)
+        yield child, SolvedLinear(exported(result, bias), result.weight_error, result.output_error)
+
+
+def scaled_layers(
+    block: Block, layers: Iterable[str], grids: Grids, statistics: Mapping[str, InputStatistics]
+) -> Iterator[tuple[str, SolvedLinear]]:
+    """All together: one is scaled for the next (AWQ)."""
+    weights = {child: block.float_parameters(child)[0] for child in layers}
+    for child, scaled in solve_scaled(block.module, weights, grids, statistics).items():
+        _, bias = block.float_parameters(child)
+        bias = None if bias is None else (bias / scaled.row_scale.numpy()).astype(np.float32)
+        result = scaled.matrix
+        yield (
+            child,
+            SolvedLinear(
+                exported(result, bias), result.weight_error, result.output_error, norm_scale=scaled.norm_scale
+            ),
+        )
 
 
 def block_saliency(

@@ -26,12 +26,14 @@ CODES, REST = ".codes.npy", ".npz"
 @dataclass(frozen=True)
 class SolvedLinear:
     """``weight_error`` and ``output_error`` as in `SolvedMatrix`; ``saliency_share``: what the most salient tenth of
-    the calibration tokens holds of it (.1: all alike; None: not asked for)."""
+    the calibration tokens holds of it (.1: all alike; None: not asked for). ``norm_scale`` (K,): what the norm before
+    it has to be divided by, None for nothing (`offline_compress.quantize.awq`)."""
 
     weights: LinearWeights
     weight_error: float
     output_error: float
-    saliency_share: float | None
+    saliency_share: float | None = None
+    norm_scale: np.ndarray | None = None
 
 
 def grid_of(method: Method) -> Grid:
@@ -44,9 +46,7 @@ def grid_of(method: Method) -> Grid:
 
 
 def exported(matrix: SolvedMatrix, bias: np.ndarray | None) -> LinearWeights:
-    """Codes and scales as the operators take them. Raises QuantizeError for scaled columns: no operator undoes that."""
-    if not bool((matrix.column_scale == 1).all()):
-        raise QuantizeError("a matrix with scaled columns (awq) cannot be exported", "use another solver")
+    """Codes and scales as the operators take them."""
     if matrix.grid.kind == INTEGER:
         return grouped_weights(matrix, bias)
     scale = matrix.scale[:, 0].numpy().astype(np.float32)
@@ -57,7 +57,7 @@ def save_solved(folder: Path, name: str, solved: SolvedLinear) -> None:
     """Two files: the codes, which are mapped when they are read again, and all else."""
     weights = solved.weights
     rest = {"format": weights.format, "scale": weights.scale, "errors": [solved.weight_error, solved.output_error]}
-    optional = {"bias": weights.bias, "saliency_share": solved.saliency_share}
+    optional = {"bias": weights.bias, "saliency_share": solved.saliency_share, "norm_scale": solved.norm_scale}
     if weights.groups is not None:
         optional |= {"group_scale": weights.groups.scale, "zero": weights.groups.zero, "group": weights.groups.size}
     with whole_file(folder / f"{name}{REST}") as file:
@@ -78,6 +78,6 @@ def load_solved(folder: Path, name: str) -> SolvedLinear:
         weights = LinearWeights(WeightFormat(int(values["format"])), codes, values["scale"], values.get("bias"), groups)
         weight_error, output_error = (float(value) for value in values["errors"])
         share = float(values["saliency_share"]) if "saliency_share" in values else None
-        return SolvedLinear(weights, weight_error, output_error, share)
+        return SolvedLinear(weights, weight_error, output_error, share, values.get("norm_scale"))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise QuantizeError(f"{folder / name}: damaged ({error})", "start anew with --resume never") from error

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights + statistics + grid -> codes, scales, error: round-to-nearest, GPTQ, GPTQ with descent, GPTAQ, AWQ.
+"""Weights + statistics + grid -> codes, scales, error: round-to-nearest, GPTQ, GPTQ with descent, GPTAQ.
 
-Token saliency is in the statistics (`offline_compress.saliency`), so every solver works with and without it.
+Token saliency is in the statistics (`offline_compress.saliency`), so every solver works with and without it. AWQ, which
+scales what is before a matrix too, solves a block at once: `offline_compress.quantize.awq`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from offline_compress.quantize.grids import BINARY, TERNARY, FittedGrid, Grid, n
 from offline_compress.quantize.rows import checked
 from offline_compress.saliency.statistics import InputStatistics
 
-SOLVERS = ("rtn", "gptq", "descent", "gptaq", "awq")
+SOLVERS = ("rtn", "gptq", "descent", "gptaq")
 DAMPING = 0.01  # of the Hessian's mean diagonal
-AWQ_STEPS = 20
 
 
 @dataclass(frozen=True)
 class SolvedMatrix:
-    """``weight ~ scale * (codes - zero) / column_scale``; codes (N, K), scale and zero (N, groups).
+    """``weight ~ scale * (codes - zero)``; codes (N, K), scale and zero (N, groups).
 
-    ``column_scale`` (K,) is 1 but for AWQ. ``weight_error`` = |W - W'|^2 / |W|^2, ``output_error`` the same under the
+    ``weight_error`` = |W - W'|^2 / |W|^2, ``output_error`` the same under the
     Hessian: tr((W - W') H (W - W')') / tr(W H W'); the two are equal without statistics.
     """
 
@@ -33,14 +33,13 @@ class SolvedMatrix:
     codes: torch.Tensor
     scale: torch.Tensor
     zero: torch.Tensor
-    column_scale: torch.Tensor
     weight_error: float
     output_error: float
 
     def dequantised(self) -> torch.Tensor:
         """(N, K) float64."""
         scale, zero = FittedGrid(self.grid, self.scale, self.zero).columns(self.codes.shape[1])
-        return scale * (self.codes - zero) / self.column_scale
+        return scale * (self.codes - zero)
 
 
 def solve(weight, grid: Grid, statistics: InputStatistics | None = None, solver: str = "rtn") -> SolvedMatrix:
@@ -51,18 +50,16 @@ def solve(weight, grid: Grid, statistics: InputStatistics | None = None, solver:
     if solver not in SOLVERS:
         raise QuantizeError(f"no solver named {solver!r}", f"use one of {', '.join(SOLVERS)}")
     if solver == "rtn":
-        return solved(w, grid, *rounded(w, grid), None, hessian_of(statistics, w, name) if statistics else None)
+        return solved(w, grid, *rounded(w, grid), hessian_of(statistics, w, name) if statistics else None)
     if statistics is None:
         raise QuantizeError(f"{name}: {solver} needs statistics of its inputs", "calibrate, or use rtn")
     hessian = hessian_of(statistics, w, name)
-    if solver == "awq":
-        return activation_aware(w, grid, hessian, statistics.magnitude / statistics.tokens)
     shifted = solver == "gptaq" and statistics.shift.numel()
     target = towards_float(w, hessian, statistics.shift / statistics.tokens) if shifted else w
     codes, fitted = feedback(target, grid, hessian)
     if solver == "descent":
         codes, fitted = descended(target, codes, fitted, damped(hessian, DAMPING))
-    return solved(w, grid, codes, fitted, None, hessian, target)
+    return solved(w, grid, codes, fitted, hessian, target)
 
 
 def hessian_of(statistics: InputStatistics, weight: torch.Tensor, name: str) -> torch.Tensor:
@@ -151,39 +148,21 @@ def towards_float(weight: torch.Tensor, hessian: torch.Tensor, shift: torch.Tens
     return weight + torch.linalg.solve(damped(hessian, DAMPING), (weight @ shift).T).T
 
 
-def activation_aware(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, magnitude: torch.Tensor) -> SolvedMatrix:
-    """AWQ (arXiv 2306.00978): columns scaled by mean|x|^a before rounding, a in 0..1 by the least output error.
-
-    The inverse scales belong into the norm before the layer, or into its input.
-    """
-    best = None
-    for step in range(AWQ_STEPS + 1):
-        column_scale = magnitude.clamp_min(1e-8) ** (step / AWQ_STEPS)
-        column_scale = column_scale / (column_scale.max() * column_scale.min()).sqrt()
-        codes, fitted = rounded(weight * column_scale, grid)
-        result = solved(weight, grid, codes, fitted, column_scale, hessian)
-        if best is None or result.output_error < best.output_error:
-            best = result
-    return best
-
-
 def solved(
     weight: torch.Tensor,
     grid: Grid,
     codes: torch.Tensor,
     fitted: FittedGrid,
-    column_scale: torch.Tensor | None,
     hessian: torch.Tensor | None,
     target: torch.Tensor | None = None,
 ) -> SolvedMatrix:
     """Measures the errors: of the weight itself, and of the output against that of ``target`` (default: weight)."""
-    columns = torch.ones(weight.shape[1], dtype=weight.dtype) if column_scale is None else column_scale
-    result = SolvedMatrix(grid, codes, fitted.scale, fitted.zero, columns, 0.0, 0.0)
+    result = SolvedMatrix(grid, codes, fitted.scale, fitted.zero, 0.0, 0.0)
     value = result.dequantised()
     plain = float((weight - value).square().sum() / weight.square().sum())
     wanted = weight if target is None else target
     output = plain if hessian is None else quadratic(wanted - value, hessian) / max(quadratic(wanted, hessian), 1e-300)
-    return SolvedMatrix(grid, codes, fitted.scale, fitted.zero, columns, plain, output)
+    return SolvedMatrix(grid, codes, fitted.scale, fitted.zero, plain, output)
 
 
 def quadratic(rows: torch.Tensor, hessian: torch.Tensor) -> float:

@@ -13,6 +13,7 @@ import torch
 
 from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.models.streamed import StreamedVlm
+from offline_compress.quantize.awq import divided_norms
 from offline_compress.quantize.block import SolveConfig
 from offline_compress.quantize.blockwise import BlockwiseRun
 from offline_compress.quantize.budget import plan_under_budget
@@ -94,7 +95,9 @@ def calibrated(
     announce(run.cost())
     solved = run.run(report)
     linears = {**quantised, **{name: matrix.weights for name, matrix in solved.items()}}
-    weights = source.weights.with_linears(linears)
+    scales = {name: matrix.norm_scale for name, matrix in solved.items() if matrix.norm_scale is not None}
+    norms = divided_norms(source.weights.tensors, scales)
+    weights = replace(source.weights.with_linears(linears), tensors={**source.weights.tensors, **norms})
     return weights, [reported(source, line, weights.linears[line.name], solved.get(line.name)) for line in source.table]
 
 

@@ -61,10 +61,10 @@ def run(folder, out, *words):
     return compress.run(parser.parse_args([str(word) for word in given]))
 
 
-@pytest.mark.parametrize("method", ["ternary", "binary"])
-def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, tmp_path, pairs, method):
+@pytest.mark.parametrize("method, solver", [("ternary", "gptq"), ("binary", "gptq"), ("int3", "awq")])
+def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, tmp_path, pairs, method, solver):
     assert run(hf_folder, tmp_path / "rtn", "--method", method, "--steps", 0, "--solver", "rtn") == 0
-    words = ("--method", method, "--steps", 0, "--solver", "gptq", "--pairs", 20)
+    words = ("--method", method, "--steps", 0, "--solver", solver, "--pairs", 20)
     assert run(hf_folder, tmp_path / "a", *words) == run(hf_folder, tmp_path / "b", *words) == 0
     assert pairs[0].size == 8 and sorted(set(pairs[0].steps)) == [0, 1, 2]
     plain, solved = Bundle.load(tmp_path / "rtn"), Bundle.load(tmp_path / "a")
@@ -72,7 +72,7 @@ def test_a_solver_writes_a_bundle_of_other_codes_with_the_same_bytes(hf_folder, 
     for name in ("vision.tflite", "text.tflite"):
         graph = (tmp_path / "a" / name).read_bytes()
         assert graph == (tmp_path / "b" / name).read_bytes() != (tmp_path / "rtn" / name).read_bytes()
-    wanted = {"solver": "gptq", "saliency": "answers", "pairs": 20, "seed": 0, "precision": "float32"}
+    wanted = {"solver": solver, "saliency": "answers", "pairs": 20, "seed": 0, "precision": "float32"}
     options = solved.report()["training"]["options"]
     assert {name: options[name] for name in wanted} == wanted
     assert {row["saliency_share"] is None for row in solved.report()["layers"] if row["bits"] < 8} == {False}
@@ -96,6 +96,7 @@ def test_training_starts_from_what_a_solver_found(hf_folder, tmp_path, pairs):
     [
         (["--steps", "3", "--method", "auto", "--bits", "3"], "an automatic plan is not trained"),
         (["--steps", "0", "--method", "int8"], "nothing to calibrate"),
+        (["--steps", "3", "--method", "int3", "--solver", "awq"], "training does not begin with awq"),
     ],
 )
 def test_what_cannot_be_done_is_said(hf_folder, tmp_path, pairs, words, message):
