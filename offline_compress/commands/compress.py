@@ -37,6 +37,7 @@ from offline_compress.train.compression import (
     write_bundle,
 )
 from offline_compress.train.compression_data import CaptionedPhotos, CompressionData, RenderedScenes
+from offline_compress.train.precision import multiplies_bfloat16
 from offline_compress.train.processes import Processes
 from offline_compress.train.progress import counted, open_console
 from offline_compress.train.qat import QatConfig, QatProgress
@@ -156,7 +157,8 @@ def run(args: argparse.Namespace) -> int:
     if steps > 0:
         require(data is not None, "training needs data",
                 "give --images PATH or --data-cache DIR, or --steps 0 to round without training")  # fmt: skip
-        config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate)
+        bf16 = multiplies_bfloat16(processes.device.type)
+        config = QatConfig(steps=steps, latent_rate=args.latent_rate, other_rate=args.other_rate, bf16=bf16)
         weights, rows, curve = train(args, source, config, data, processes, console, solved)
         processes.leave()
         if not processes.leads:

@@ -36,7 +36,11 @@ def digest_of(batch: Mapping[str, torch.Tensor]) -> str:
 
 def require_same_options(state: Mapping[str, object], options: Mapping[str, object], where: object) -> None:
     """Raises InputError where the checkpoint ``where`` was made with others."""
-    if state.get("config") != options:
+    made_with = state.get("config")
+    if made_with != options:
+        known = made_with if isinstance(made_with, dict) else {}
+        other = sorted(name for name in {*known, *options} if known.get(name) != options.get(name))
         raise InputError(
-            f"{where}: made with other training options or data", "use the same, or start with --resume never"
+            f"{where}: made with other training options or data ({', '.join(other)})",
+            "use the same, or start with --resume never",
         )

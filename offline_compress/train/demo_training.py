@@ -85,8 +85,8 @@ class DemoTraining:
         """State to go on from, a preview folder, and the metrics of a few held-out scenes."""
         save_checkpoint(trainer.state(), self.out / CHECKPOINT)
         save_folder(trainer.model, self.tokenizer, self.out / PREVIEW)
-        metrics = self.evaluate(QUICK_SCENES, trainer.worker, meteor=False)
-        trainer.worker.train()
+        metrics = self.evaluate(QUICK_SCENES, trainer.working.module, meteor=False)
+        trainer.working.module.train()
         self.curve.append({"step": trainer.step, **{f"heldout_{name}": value for name, value in metrics.items()
                                               if isinstance(value, float)}})  # fmt: skip
         self.say(f"step {trainer.step}: held-out CIDEr {metrics['cider']:.3f}, perplexity {metrics['perplexity']:.4f}, "

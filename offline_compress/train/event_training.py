@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.event_batches import EventBatch, EventBatches
 from offline_compress.train.float_training import rate_factor
 from offline_compress.train.muon import Muon
+from offline_compress.train.precision import WorkingCopy, multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EventTrainingConfig:
     label_smoothing: float = 0.05
     largest_gradient: float = 1.0
     average: float = 0.99
-    bf16: bool = True
+    bf16: bool = field(default_factory=multiplies_bfloat16)
     checkpoint_every: int = 100
 
     def identity(self) -> dict:
@@ -56,10 +56,7 @@ class EventProgress:
 
 @dataclass
 class EventTrainer:
-    """Model, averaged model, optimisers and step; `state` and `restore` make a checkpoint of it all.
-
-    With ``bf16``, forward and backward run on a bfloat16 copy, the optimisers on the float32 model.
-    """
+    """Model, averaged model, optimisers and step; `state` and `restore` make a checkpoint of it all."""
 
     model: EventVit
     batches: EventBatches
@@ -67,7 +64,7 @@ class EventTrainer:
     step: int = 0
     averaged: dict[str, torch.Tensor] = field(init=False)
     optimisers: tuple[torch.optim.Optimizer, ...] = field(init=False)
-    worker: EventVit = field(init=False)
+    working: WorkingCopy = field(init=False)
 
     def __post_init__(self) -> None:
         matrices = [p for p in self.model.vision.encoder.parameters() if p.ndim == 2]
@@ -78,7 +75,7 @@ class EventTrainer:
             torch.optim.AdamW(others, self.config.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         )
         self.averaged = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        self.worker = copy.deepcopy(self.model).to(torch.bfloat16) if self.config.bf16 else self.model
+        self.working = WorkingCopy(self.model, self.config.bf16)
 
     def run(self, report: Callable[[EventProgress], None], save: Callable[[dict], None]) -> EventVit:
         """Train to the last step and return the model with the averaged weights.
@@ -110,33 +107,25 @@ class EventTrainer:
 
     def loss(self, batch: EventBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy over the steps of the streams, and the logits (B, classes) of the last step."""
-        patches = batch.patches.to(self.worker.classifier.weight.dtype)
-        caches, losses = self.worker.blank(len(patches)), []
+        model = self.working.module
+        patches = batch.patches.to(model.classifier.weight.dtype)
+        caches, losses = model.blank(len(patches)), []
         for now, active in zip(patches.unbind(1), batch.active, strict=True):
             shown = now if active is None else take(now, active)
-            logits, caches = self.worker(shown, active, caches)
+            logits, caches = model(shown, active, caches)
             logits = logits.float()
             losses.append(functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing))
         return torch.stack(losses).mean(), logits
 
     def update(self) -> None:
-        """Gradients of the worker to the model, a step of the optimisers, new weights to the worker and the average."""
-        if self.worker is not self.model:
-            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
-                parameter.grad = None if working.grad is None else working.grad.float()
-                working.grad = None
+        """A step of the optimisers, new weights to the working copy and the average."""
+        self.working.hand_over_gradients()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.largest_gradient)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.refresh_worker()
+        self.working.refresh()
         self.follow()
-
-    @torch.no_grad()
-    def refresh_worker(self) -> None:
-        if self.worker is not self.model:
-            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
-                working.copy_(parameter)
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -167,4 +156,4 @@ class EventTrainer:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step = state["step"]
-        self.refresh_worker()
+        self.working.refresh()

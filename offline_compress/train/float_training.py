@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from edge_vlm.errors import InputError
 from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.dense_heads import DenseHeads
 from offline_compress.train.distillation import IGNORED_LABEL
+from offline_compress.train.precision import WorkingCopy, multiplies_bfloat16
 from offline_compress.train.qat import BatchSource
 
 
@@ -31,7 +31,7 @@ class FloatTrainingConfig:
     final_rate: float = 0.02
     dense_weight: float = 1.0
     largest_gradient: float = 1.0
-    bf16: bool = True
+    bf16: bool = field(default_factory=multiplies_bfloat16)
     checkpoint_every: int = 250
 
     def identity(self) -> dict:
@@ -52,11 +52,7 @@ class TrainingProgress:
 
 @dataclass
 class FloatTrainer:
-    """Model, dense heads, optimiser and step; `state` and `restore` make a checkpoint of it all.
-
-    With `bf16`, forward and backward run on a bfloat16 copy and the optimiser on the float32 model: casting every
-    operand (autocast) would take nearly half of a step's time.
-    """
+    """Model, dense heads, optimiser and step; `state` and `restore` make a checkpoint of it all."""
 
     model: nn.Module
     batches: BatchSource
@@ -64,13 +60,13 @@ class FloatTrainer:
     step: int = 0
     heads: DenseHeads = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
-    worker: nn.Module = field(init=False)
+    working: WorkingCopy = field(init=False)
 
     def __post_init__(self) -> None:
         self.heads = DenseHeads(self.model.config.vision_config.hidden_size)
         self.optimiser = make_optimiser(self.model, self.heads, self.config)
-        self.worker = copy.deepcopy(self.model).to(torch.bfloat16) if self.config.bf16 else self.model
-        self.worker.train()
+        self.working = WorkingCopy(self.model, self.config.bf16)
+        self.working.module.train()
 
     def run(self, report: Callable[[TrainingProgress], None], save: Callable[[FloatTrainer], None]) -> None:
         """Train to the last step; `save` is called every `checkpoint_every` steps and at the end.
@@ -90,7 +86,7 @@ class FloatTrainer:
         batch = self.batches.batch(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate * rate_factor(self.step, self.config)
-        answer, patches = caption_loss(self.worker, batch)
+        answer, patches = caption_loss(self.working.module, batch)
         dense, accuracy = self.heads(patches.float(), batch["patch_labels"])
         loss = answer + self.config.dense_weight * (1 - 0.9 * self.step / self.config.steps) * dense
         if not torch.isfinite(loss):
@@ -100,20 +96,12 @@ class FloatTrainer:
         return {"answer": answer.item(), "dense": dense.item()}, accuracy, len(batch["input_ids"])
 
     def update(self) -> None:
-        """Gradients of the worker to the model, one step of the optimiser, new weights to the worker."""
-        if self.worker is not self.model:
-            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
-                parameter.grad, working.grad = working.grad.float(), None
+        """One step of the optimiser, new weights to the working copy."""
+        self.working.hand_over_gradients()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], self.config.largest_gradient)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.refresh_worker()
-
-    @torch.no_grad()
-    def refresh_worker(self) -> None:
-        if self.worker is not self.model:
-            for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
-                working.copy_(parameter)
+        self.working.refresh()
 
     def identity(self) -> dict:
         """What must be equal for a checkpoint to be continued."""
@@ -135,7 +123,7 @@ class FloatTrainer:
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-        self.refresh_worker()
+        self.working.refresh()
 
 
 def caption_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

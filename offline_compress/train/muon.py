@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
+from offline_compress.train.precision import multiplies_bfloat16
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iteration drives all singular values towards 1
 _ITERATIONS = 5
 
@@ -41,9 +43,10 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """A matrix (rows, columns) with the same singular vectors and singular values near 1, by Newton-Schulz.
 
-    Computed in bfloat16, which is exact enough for a direction and several times faster."""
+    Computed in bfloat16 where that is faster: it is exact enough for a direction."""
     a, b, c = _COEFFICIENTS
-    x = (matrix.T if matrix.shape[0] > matrix.shape[1] else matrix).to(torch.bfloat16)
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x.to(torch.bfloat16) if multiplies_bfloat16() else x
     x = x / (x.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         gram = x @ x.T

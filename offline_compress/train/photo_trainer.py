@@ -5,7 +5,7 @@ same, and all of it together on photographs."""
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from offline_compress.train.float_training import FloatTrainer
 from offline_compress.train.muon import Muon
 from offline_compress.train.packed_captions import encode_with_states, packed_logits
 from offline_compress.train.photo_batches import Ahead, Batch
+from offline_compress.train.precision import WorkingCopy, multiplies_bfloat16
 from offline_compress.train.qat import BatchSource
 from offline_compress.train.teacher_bridge import TeacherBridge
 
@@ -67,7 +68,7 @@ class PhotoTrainingConfig:
     dropout: float = 0.2
     mean_over_steps: int = 100
     largest_gradient: float = 1.0
-    bf16: bool = True
+    bf16: bool = field(default_factory=multiplies_bfloat16)
     checkpoint_every: int = 100
 
     @property
@@ -110,10 +111,10 @@ class PhotoTrainer(FloatTrainer):
         self.data = [digest_of(source.batch(0)) for source in (batches.texts, batches.photos)]
         self.batches, self.heads = Ahead(batches.batch, config.steps), bridge
         self.optimisers = make_optimisers(model, bridge, config)
-        self.worker = copy.deepcopy(model).to(torch.bfloat16) if config.bf16 else model
+        self.working = WorkingCopy(model, config.bf16)
         self.kept = copy.deepcopy(model).eval()
-        self.worker.train()
-        add_dropout(self.worker, config.dropout)
+        self.working.module.train()
+        add_dropout(self.working.module, config.dropout)
 
     def begin_from(self, state: dict, where: object) -> None:
         """With the weights that the checkpoint ``state`` of an earlier run ended in, and all else anew.
@@ -127,7 +128,7 @@ class PhotoTrainer(FloatTrainer):
             raise InputError(f"{where}: not of this captioner ({error})", "start from another run") from error
         self.kept.load_state_dict(state["kept"])
         self.begun_from = digest_of(state["kept"])
-        self.refresh_worker()
+        self.working.refresh()
 
     def train_step(self) -> tuple[dict[str, float], dict[str, float], int]:
         stage, done, _ = self.config.stages.of(self.step)
@@ -143,17 +144,18 @@ class PhotoTrainer(FloatTrainer):
         return {name: value.item() for name, value in losses.items()}, {}, len(next(iter(batch.values())))
 
     def losses(self, stage: str, batch: Batch) -> dict[str, torch.Tensor]:
+        model = self.working.module
         if stage == "texts":
-            return {"answer": caption_loss(self.worker, batch, None, self.config.smoothing)}
+            return {"answer": caption_loss(model, batch, None, self.config.smoothing)}
         if stage == "teacher":
-            image = self.heads.adapted(batch[FEATURES]).to(self.worker.dtype)
-            return {"answer": caption_loss(self.worker, batch, image, self.config.smoothing)}
-        image, states = encode_with_states(self.worker, batch["pixel_values"][:, 0])
+            image = self.heads.adapted(batch[FEATURES]).to(model.dtype)
+            return {"answer": caption_loss(model, batch, image, self.config.smoothing)}
+        image, states = encode_with_states(model, batch["pixel_values"][:, 0])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
             taught = self.heads.distances(image, states, batch)
         if stage == "glimpses":
             return taught
-        return {"answer": caption_loss(self.worker, batch, image, self.config.smoothing), **taught}
+        return {"answer": caption_loss(model, batch, image, self.config.smoothing), **taught}
 
     def weight(self, loss: str, stage: str) -> float:
         """The teacher's losses fade as the encoder learns from the captions themselves."""
@@ -169,15 +171,12 @@ class PhotoTrainer(FloatTrainer):
 
     def update(self, restart: bool = False) -> None:
         """``restart``: the running mean begins anew."""
-        for parameter, working in zip(self.model.parameters(), self.worker.parameters(), strict=True):
-            if working is not parameter:
-                parameter.grad = None if working.grad is None else working.grad.float()
-                working.grad = None
+        self.working.hand_over_gradients()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], self.config.largest_gradient)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.refresh_worker()
+        self.working.refresh()
         with torch.no_grad():
             _, done, _ = self.config.stages.of(self.step)
             share = 1.0 if restart else max(1 / (done + 1), 1 / self.config.mean_over_steps)
@@ -205,7 +204,7 @@ class PhotoTrainer(FloatTrainer):
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step = state["step"]
-        self.refresh_worker()
+        self.working.refresh()
 
 
 def make_optimisers(

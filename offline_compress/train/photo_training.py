@@ -135,7 +135,7 @@ class PhotoTraining:
         save_folder(trainer.kept, self.tokenizer, self.out / MODEL)
         due = trainer.step % PREVIEW_EVERY < self.config.checkpoint_every or trainer.step == self.config.steps
         metrics = self.preview() if due and trainer.step > self.config.stages.texts else {}
-        trainer.worker.train()
+        trainer.working.module.train()
         if metrics:
             self.curve.append({"step": trainer.step, **{f"dev_{name}": value for name, value in metrics.items()}})
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

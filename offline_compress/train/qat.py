@@ -24,6 +24,7 @@ from offline_compress.train.distillation import (
     distillation_loss,
     tapped_modules,
 )
+from offline_compress.train.precision import multiplies_bfloat16
 from offline_compress.train.processes import Processes
 
 
@@ -47,7 +48,7 @@ class QatConfig:
     final_rate: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
     largest_gradient: float = 1.0
-    bf16: bool = True
+    bf16: bool = field(default_factory=multiplies_bfloat16)
     checkpoint_every: int = 100
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 

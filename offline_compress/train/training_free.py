@@ -17,6 +17,7 @@ from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows, stored_rows
 from offline_compress.train.calibration import automatic_plan, calibrated
 from offline_compress.train.compression import Source
+from offline_compress.train.precision import multiplies_bfloat16
 from offline_compress.train.progress import counted
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -45,15 +46,6 @@ class TrainingFree:
         if self.precision == "auto":
             return torch.bfloat16 if parameters >= LARGE and multiplies_bfloat16() else torch.float32
         return PRECISIONS[self.precision]
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has matrix products of bfloat16 (AMX, AVX-512, SVE): twice as fast as float32, or more."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return " amx_bf16" in flags or " avx512_bf16" in flags or " i8mm" in flags and " bf16" in flags
 
 
 def compress_without_training(

@@ -20,6 +20,7 @@ from offline_compress.train.attention import use_plain_attention  # noqa: E402
 from offline_compress.train.caption_batches import CaptionBatches, augmented  # noqa: E402
 from offline_compress.train.demo_training import DemoTraining  # noqa: E402
 from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig, caption_loss, rate_factor  # noqa: E402
+from offline_compress.train.precision import multiplies_bfloat16  # noqa: E402
 
 
 def scene_set(count=8, split="train") -> SceneSet:
@@ -117,6 +118,14 @@ def test_loss_falls_and_a_resumed_run_is_the_same_run(batches, bf16):
     resumed.run(lambda p: resumed_losses.append(p.losses["answer"]), lambda t: None)
     assert resumed_losses == pytest.approx(losses[4:], rel=1e-3)
     assert resumed.step == 8
+
+
+def test_bfloat16_is_for_processors_that_multiply_it(monkeypatch):
+    for flags, multiplies in (("fma avx2", False), ("avx512f avx512_bf16", True), ("bf16 asimd i8mm", True)):
+        monkeypatch.setattr("pathlib.Path.read_text", lambda path, encoding, flags=flags: f"flags : {flags}\n")
+        multiplies_bfloat16.cache_clear()
+        assert FloatTrainingConfig().bf16 is multiplies
+    multiplies_bfloat16.cache_clear()
 
 
 def clone(state):
