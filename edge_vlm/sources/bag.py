@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from edge_vlm.sources.message_types import normalised
 
 _SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
 _LARGEST_MESSAGE = 1 << 28  # bytes, unpacked; a few kilobytes of zstd can claim any size
+_KEPT_FREE = 1 << 28  # bytes of the disk that files are unpacked to
+_PIECE = 1 << 20
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins so: its first byte is 0
 
 
@@ -159,9 +162,17 @@ def _unpacked(file: Path, recording: Recording) -> Path:
     if recording._unpacked is None:
         recording._unpacked = TemporaryDirectory(prefix="edge_vlm_bag_")
     target = Path(recording._unpacked.name) / file.stem
+    room = shutil.disk_usage(target.parent).free - _KEPT_FREE
     try:
         with file.open("rb") as packed, target.open("wb") as plain:
-            zstandard.ZstdDecompressor().copy_stream(packed, plain)
+            stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+            while piece := stream.read(_PIECE):
+                if plain.tell() + len(piece) > room:
+                    raise SourceError(
+                        f"{file} unpacks to more than the {max(0, room) / 1e9:.1f} GB free in {target.parent}",
+                        "set TMPDIR to a folder on a larger disk, or unpack it there: zstd -d",
+                    )
+                plain.write(piece)
     except (zstandard.ZstdError, OSError) as error:
         raise SourceError(f"cannot decompress {file}: {error}", RERECORD) from error
     return target

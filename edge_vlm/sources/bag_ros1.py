@@ -7,7 +7,6 @@ all little-endian. Op 5 is a chunk of records, 7 a connection (topic, type), 2 a
 
 from __future__ import annotations
 
-import bz2
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from edge_vlm.errors import SourceError
 from edge_vlm.sources.bag_storage import RawMessage, TopicInfo, damaged
 
 _MESSAGE, _CHUNK, _CONNECTION = 2, 5, 7
+_LARGEST_CHUNK = 1 << 28  # bytes, unpacked; recorders begin a new one at 768 kB
 _FIRST_RECORD = len("#ROSBAG V2.0\n")
 
 
@@ -109,11 +109,17 @@ def _fields(header: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _decompressed(fields: dict[str, bytes], data: bytes) -> bytes:
+    """A chunk's records. Raises EOFError for more than a recorder puts in one: a few kilobytes can claim any size."""
     if fields["compression"] == b"lz4":
-        import lz4.frame
-
-        return lz4.frame.decompress(data)
-    return bz2.decompress(data) if fields["compression"] == b"bz2" else data
+        from lz4.frame import LZ4FrameDecompressor as Decompressor
+    elif fields["compression"] == b"bz2":
+        from bz2 import BZ2Decompressor as Decompressor
+    else:
+        return data
+    plain = Decompressor().decompress(data, max_length=_LARGEST_CHUNK + 1)
+    if len(plain) > _LARGEST_CHUNK:
+        raise EOFError
+    return plain
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

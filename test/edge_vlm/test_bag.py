@@ -2,11 +2,13 @@
 """Recordings as observations: kinds of files, choice of topics, stamps, drops, cuts."""
 
 import shutil
+import tempfile
 
 import cv2
 import numpy as np
 import pytest
 import zstandard
+from rosbags.rosbag1 import Writer as Ros1Writer
 
 from edge_vlm.errors import SourceError
 from edge_vlm.observation import Events
@@ -122,6 +124,19 @@ def test_a_message_that_unpacks_to_more_than_fits_is_a_damaged_one(tmp_path, mes
         assert [message.data for message in recording.messages({"/camera/image"})] == [packed]
 
 
+def test_a_file_that_unpacks_to_more_than_the_disk_has_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bag_0.mcap.zstd"
+    path.write_bytes(zstandard.ZstdCompressor().compress(bytes(30 << 20)))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(
+        "edge_vlm.sources.bag.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, (1 << 28) + (3 << 20))
+    )
+    with pytest.raises(SourceError, match=f"{path} unpacks to more than the 0.0 GB free in {tmp_path}/edge_vlm_bag_"):
+        open_recording(path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_old_type_names(tmp_path, messages):
     old = [
         (t, r, ("sensor_msgs/msg/Image", bytes(typestore().serialize_cdr(m, m.__msgtype__))))
@@ -233,12 +248,13 @@ def test_a_cut_recording_gives_what_is_there_and_then_the_error(tmp_path, messag
     assert "cut or damaged" in error.what
 
 
-def test_a_cut_ros1_bag(tmp_path, messages):
+@pytest.mark.parametrize("compression", Ros1Writer.CompressionFormat)
+def test_a_cut_ros1_bag(tmp_path, messages, monkeypatch, compression):
     path = tmp_path / "a.bag"
-    from rosbags.rosbag1 import Writer
-
     store = typestore(ros1=True)
-    with Writer(path) as writer:
+    writer = Ros1Writer(path)
+    writer.set_compression(compression)
+    with writer:
         connection = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=store)
         for stamp in STAMPS:
             image = noisy_image(messages, stamp)
@@ -255,6 +271,9 @@ def test_a_cut_ros1_bag(tmp_path, messages):
     seen, error = read_until_error(open_bag(path))
     assert seen == STAMPS
     assert "no index" in error.what
+    monkeypatch.setattr("edge_vlm.sources.bag_ros1._LARGEST_CHUNK", 1000)
+    with pytest.raises(SourceError, match="no index"):
+        open_bag(path)
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
