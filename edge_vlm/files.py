@@ -81,6 +81,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_replaceable(folder: Path, mark: str, what: str) -> None:
+    """Before a folder is written that replaces another: that must be ``what`` it says, which has a file named ``mark``,
+    or be empty; else it may hold somebody's work. Raises OutputError."""
+    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not {what}", "name another output folder, or remove this one")
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """Rename ``new`` to ``target``; a rename cannot replace a full folder, so the old one steps aside."""
     if not target.exists():

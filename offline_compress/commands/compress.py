@@ -19,7 +19,7 @@ from offline_compress.evaluate.heldout import caption_scores
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.evaluate.samples import Sample
 from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
-from offline_compress.export.bundle_writer import check_replaceable
+from offline_compress.export.bundle_writer import check_bundle_replaceable
 from offline_compress.export.weights import ModelWeights
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     choose_method(args)
     check_options(args)
     if not args.plan_only:
-        check_replaceable(args.out)
+        check_bundle_replaceable(args.out)
     plan = None if args.plan is None else read_plan(args.plan)
     source = Source.read(args.folder, variant_of(args), plan)
     data = None if args.data_cache is None and args.images is None else open_data(args, console)

@@ -20,8 +20,8 @@ import numpy as np
 from rich.console import Console
 
 from edge_vlm.commands.numbers import count
-from edge_vlm.errors import OutputError, SourceError
-from edge_vlm.files import whole_folder, write_bytes, write_text
+from edge_vlm.errors import SourceError
+from edge_vlm.files import check_replaceable, whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
 from offline_compress.evaluate.caption_metrics import words
 from offline_compress.evaluate.captioning import greedy_captions
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = open_console()
-    check_replaceable(args.out)
+    check_replaceable(args.out, GATHERED, "a folder that gather made")
     found = [item for source in args.sources for item in images_of(source, args.every, args.most)]
     kept = np.linspace(0, len(found) - 1, min(args.most, len(found))).round().astype(int) if found else ()
     chosen = [found[index] for index in kept if found[index].read() is not None]
@@ -152,12 +152,6 @@ def read_photo(path: Path) -> np.ndarray | None:
     except cv2.error:  # more pixels than OpenCV agrees to
         return None
     return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
-
-
-def check_replaceable(out: Path) -> None:
-    """A folder that was not gathered is never replaced: it may hold somebody's work. Raises OutputError."""
-    if out.exists() and not (out / GATHERED).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and was not made by gather", "name another output folder")
 
 
 def write_pairs(out: Path, pairs: list[Found]) -> None:

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from edge_vlm.errors import InputError
+    from offline_compress.export.event_model_writer import check_event_model_replaceable
     from offline_compress.train.event_tasks import event_tasks
     from offline_compress.train.progress import counted, open_console
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{task.name} needs its data set", "name it with --data PATH")
     given = {name: getattr(args, name) for name in ("steps", "batch", "rate") if getattr(args, name) is not None}
     task = replace(task, training=replace(task.training, **given))
+    check_event_model_replaceable(args.out / MODEL)
     frames = draw(task, args, console)
     model = train(task, frames, args, console, counted)
     folder = export(task, model, args)

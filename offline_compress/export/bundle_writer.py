@@ -11,7 +11,7 @@ import numpy as np
 
 from custom_ops.spec import CacheFormat
 from edge_vlm import __version__
-from edge_vlm.files import sha256_of, whole_folder, write_bytes, write_json
+from edge_vlm.files import check_replaceable, sha256_of, whole_folder, write_bytes, write_json
 from edge_vlm.runtime.bundle import (
     BUNDLE_FILES,
     BUNDLE_JSON,
@@ -71,7 +71,7 @@ def export_bundle(
     vision, text = read_vision_shape(weights.config), read_text_shape(weights.config)
     tokenizer = read_file(Path(tokenizer_json))
     tokens = read_special_tokens(weights.config, tokenizer)
-    check_replaceable(Path(out_dir))
+    check_bundle_replaceable(Path(out_dir))
     with whole_folder(Path(out_dir)) as folder:
         write_bytes(folder / TOKENIZER_FILE, tokenizer)
         vocabulary = spell_out(tokenizer, prompt)
@@ -85,10 +85,9 @@ def export_bundle(
     return Path(out_dir)
 
 
-def check_replaceable(out_dir: Path) -> None:
-    """A folder that is no bundle is never replaced: it may hold somebody's work."""
-    if out_dir.exists() and not (out_dir / BUNDLE_JSON).is_file() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise ExportError(f"{out_dir} exists and is not a bundle", "name another output folder, or remove this one")
+def check_bundle_replaceable(out_dir: Path) -> None:
+    """Raises OutputError for a folder that is no bundle."""
+    check_replaceable(out_dir, BUNDLE_JSON, "a bundle")
 
 
 def write_graphs(

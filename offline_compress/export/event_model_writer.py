@@ -12,7 +12,7 @@ import numpy as np
 from edge_vlm import __version__
 from edge_vlm.events.model import FORMAT, GRAPH_FILE, MODEL_JSON, VERSION, EventModel
 from edge_vlm.events.surface import SurfaceConfig
-from edge_vlm.files import sha256_of, whole_folder, write_json
+from edge_vlm.files import check_replaceable, sha256_of, whole_folder, write_json
 from offline_compress.export.errors import ExportError
 from offline_compress.export.event_graph import CLASSIFIER, add_event_signature
 from offline_compress.export.graph_builder import ModelBuilder
@@ -61,8 +61,7 @@ def export_event_model(
     Raises ExportError or OutputError.
     """
     out_dir = Path(out_dir)
-    if out_dir.exists() and not (out_dir / MODEL_JSON).is_file() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise ExportError(f"{out_dir} exists and is no event model", "name another output folder, or remove this one")
+    check_event_model_replaceable(out_dir)
     graphs = ModelBuilder(f"{description.name} {description.variant}: events")
     add_event_signature(graphs, weights, shape)
     with whole_folder(out_dir) as folder:
@@ -81,6 +80,11 @@ def export_event_model(
         )
         EventModel.load(folder)  # what we just wrote must be what the board accepts
     return out_dir
+
+
+def check_event_model_replaceable(out_dir: Path) -> None:
+    """Raises OutputError for a folder that is no event model."""
+    check_replaceable(out_dir, MODEL_JSON, "an event model")
 
 
 def vision_info(shape: VisionShape, classes: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers.utils import logging
 
-from edge_vlm.files import whole_folder, write_json
+from edge_vlm.files import check_replaceable, whole_folder, write_json
 from offline_compress.export.prompt import LONGEST_CAPTION
 from offline_compress.models.tokenizer import BEGIN, END, IMAGE, PAD, SPECIAL_TOKENS, VOCABULARY
 
@@ -44,8 +44,9 @@ def build_demo_model(seed: int = 0, config: SmolVLMConfig | None = None) -> Smol
 def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """config.json, model.safetensors (float32), tokenizer, processor settings: what `AutoProcessor` reads too.
 
-    The folder appears whole and replaces one of that name. Raises OutputError.
+    The folder appears whole and replaces a model of that name. Raises OutputError.
     """
+    check_model_replaceable(folder)
     special = {"bos_token_id": model.config.text_config.bos_token_id,
                "eos_token_id": model.config.text_config.eos_token_id,
                "pad_token_id": model.config.text_config.pad_token_id}  # fmt: skip
@@ -65,6 +66,11 @@ def save_folder(model: SmolVLMForConditionalGeneration, tokenizer: PreTrainedTok
         processor = {"image_seq_len": tokens, "processor_class": "SmolVLMProcessor"}
         write_json(target / "processor_config.json", processor)
         write_json(target / "chat_template.json", {"chat_template": tokenizer.chat_template})
+
+
+def check_model_replaceable(folder: Path) -> None:
+    """Raises OutputError for a folder that is no model."""
+    check_replaceable(folder, "config.json", "a model")
 
 
 def preprocessor_settings(size: int) -> dict:

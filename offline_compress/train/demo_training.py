@@ -14,7 +14,7 @@ from offline_compress.evaluate.captioning import answer_log_probabilities, greed
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.dataset import SceneSet
-from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, save_folder
+from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, check_model_replaceable, save_folder
 from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.train.attention import use_plain_attention
 from offline_compress.train.caption_batches import CaptionBatches
@@ -55,6 +55,7 @@ class DemoTraining:
 
         Raises InputError for a checkpoint of another run or a loss that is not finite, OutputError for a full disk.
         """
+        check_model_replaceable(self.out / MODEL)
         make_folder(self.out)
         checkpoint = self.out / CHECKPOINT
         if resume and checkpoint.is_file():

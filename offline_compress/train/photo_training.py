@@ -19,7 +19,7 @@ from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
-from offline_compress.models.demo_model import save_folder
+from offline_compress.models.demo_model import check_model_replaceable, save_folder
 from offline_compress.models.mobilenet_features import FEATURES, MAPS, MobileNetFeatures
 from offline_compress.models.photo_model import (
     IMAGE_SIZE,
@@ -115,6 +115,7 @@ class PhotoTraining:
 
         Raises InputError for a checkpoint of another run or a loss that is not finite, OutputError for a full disk.
         """
+        check_model_replaceable(self.out / MODEL)
         make_folder(self.out)
         checkpoint = self.out / CHECKPOINT
         if resume and checkpoint.is_file():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_event_model import CLASSES, SHAPE, SURFACE, moving_edge
 
-from edge_vlm.errors import InputError
+from edge_vlm.errors import InputError, OutputError
 from edge_vlm.events.classifier import EventClassifier
 from edge_vlm.events.model import EventModel
 from edge_vlm.events.surface import EventSurface
@@ -202,7 +202,7 @@ def test_accuracy_counts_clips_tokens_and_confusions(tmp_path):
 def test_a_folder_that_is_no_event_model_is_not_replaced(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="is no event model"):
+    with pytest.raises(OutputError, match="is not an event model"):
         export(build_event_vit(SHAPE, CLASSES).eval(), tmp_path / "work")
     with pytest.raises(ExportError, match="no tensor .*q_proj.weight"):
         event_weights({f"{name}": value for name, value in build_event_vit(SHAPE, CLASSES).tensors().items()

@@ -90,7 +90,7 @@ def test_somebody_elses_folder_is_not_replaced(tmp_path, captioner):
     source.mkdir()
     cv2.imwrite(str(source / "a.png"), picture(40))
     for out in (source, source / "a.png"):
-        with pytest.raises(OutputError, match="not made by gather"):
+        with pytest.raises(OutputError, match="is not a folder that gather made"):
             run("model", source, "--out", out)
     assert [path.name for path in source.iterdir()] == ["a.png"] and not captioner
     kept = tmp_path / "out.gather.work" / "notes.txt"
