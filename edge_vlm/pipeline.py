@@ -283,7 +283,7 @@ class CaptionPipeline:
         costs["decode"] = self._cost.decode(
             generation.prompt_tokens, generation.decoded_tokens, generation.decode_calls
         )
-        self._caption = Caption(generation.text, generation.score, len(generation.token_ids), stamp_ns)
+        self._caption = Caption(generation.text, generation.score, stamp_ns)
         state.describe()
         self._caption_wanted = ""
         return True, reason

@@ -16,7 +16,6 @@ class Caption:
 
     text: str
     score: float
-    token_count: int
     stamp_ns: int
 
 

@@ -60,7 +60,6 @@ class EventModel:
     window_ms: float
     memory_s: float
     sttf: dict | None
-    graph_bytes: int
 
     @property
     def graph(self) -> Path:
@@ -94,7 +93,7 @@ def _load(folder: Path, verify: bool) -> EventModel:
     graph = read_fields(FileInfo, files[GRAPH_FILE], path, f"files.{GRAPH_FILE}.")
     check_file(folder / GRAPH_FILE, graph, verify)
     kept = {name: getattr(fields, name) for name in vars(fields) if name != "created_by"}
-    return EventModel(path=folder, classes=tuple(classes), graph_bytes=graph.bytes, **kept)
+    return EventModel(path=folder, classes=tuple(classes), **kept)
 
 
 def check_numbers(path: Path, fields: _Fields) -> None:

@@ -33,7 +33,6 @@ class Glance:
     pixels_per_cell: float
     mean_level: float
     previous: np.ndarray | None = None
-    events_per_patch_s: float = 0.0
 
     @cached_property
     def luma(self) -> np.ndarray:
@@ -73,10 +72,9 @@ class SceneWatch:
         """``image``: uint8 RGB of any size. Adds the events to the counts in ``state``."""
         previous = self.frames.previous
         scores, descriptors, light, mean_level = self.frames.look(image, state)
-        event_scores, rate = None, 0.0
+        event_scores = None
         if events is not None and self.signals != "frames":
             event_scores = self.events.measure(events, state)
-            rate = events.total / (events.counts.size * max(events.duration_us, 1) * 1e-6) if events.total else 0.0
             scores = None if self.signals == "events" else scores
         scores = combine(scores, event_scores)
-        return Glance(scores, descriptors, light, self.grid, self.pixels_per_cell, mean_level, previous, rate)
+        return Glance(scores, descriptors, light, self.grid, self.pixels_per_cell, mean_level, previous)

@@ -54,8 +54,6 @@ class ExportOptions:
     max_new_tokens: int = LONGEST_CAPTION
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    sttf: dict | None = None
-    router: dict | None = None
     cache_format: CacheFormat | None = None
     dense_ternary: bool = False
     report: dict = field(default_factory=dict)
@@ -163,8 +161,8 @@ def describe(
         },
         "prompt": prompt.to_json(),
         "generation": {"max_new_tokens": options.max_new_tokens},
-        "sttf": options.sttf,
-        "router": options.router,
+        "sttf": None,
+        "router": None,
         "created_by": f"edge-vlm-compress {__version__}",
     }
 

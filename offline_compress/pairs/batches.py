@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -39,10 +39,9 @@ class PairBatches:
     augment: bool = False
     most: int | None = None
     lower_case: bool = False
-    skipped: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.kept, self.skipped = self.pairs.decodable(self.most, None if self.most is None else self.seed)
+        self.kept, _ = self.pairs.decodable(self.most, None if self.most is None else self.seed)
         told = [self.pairs.captions[i] for i in self.kept]
         self.answers = [answer_ids(self.tokenizer, plain(t) if self.lower_case else t) for t in told]
         self.start, self.squares = prompt_ids(self.tokenizer, self.prompt), {}

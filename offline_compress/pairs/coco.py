@@ -11,8 +11,8 @@ from edge_vlm.errors import SourceError
 from offline_compress.pairs.captioned_images import CaptionedImages, with_captions
 
 
-def open_coco(path: Path, images: Path | None = None) -> CaptionedImages:
-    """``path`` is the json. Images are looked for in ``images``, or else beside the json and in folders around it.
+def open_coco(path: Path) -> CaptionedImages:
+    """``path`` is the json. Images are looked for beside it and in folders around it.
 
     Raises SourceError for a json of another kind, or where no image is found.
     """
@@ -26,14 +26,14 @@ def open_coco(path: Path, images: Path | None = None) -> CaptionedImages:
                 captions[files[annotation["image_id"]]].append(str(annotation["caption"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path}: no captions in COCO's form ({error!r})", "see docs/calibration.md") from error
-    found = {name: place for name in captions if (place := locate(name, path, images)) is not None}
+    found = {name: place for name in captions if (place := locate(name, path)) is not None}
     return with_captions(str(path), captions, lambda name: found[name].read_bytes(), set(found))
 
 
-def locate(name: str, annotations: Path, images: Path | None) -> Path | None:
+def locate(name: str, annotations: Path) -> Path | None:
     """A name that leads out of these folders is not followed."""
     base, split = annotations.parent, annotations.stem.rpartition("_")[2]
-    folders = [images] if images else [base, base / "images", base / split, base.parent / split, base.parent / "images"]
+    folders = [base, base / "images", base / split, base.parent / split, base.parent / "images"]
     if Path(name).is_absolute() or ".." in Path(name).parts:
         return None
     return next((place / name for place in folders if (place / name).is_file()), None)

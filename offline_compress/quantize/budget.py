@@ -30,6 +30,9 @@ from offline_compress.quantize.plan import Plan, Rule
 OPERATOR_BYTES = 1200  # of the graphs' description and of alignment, a matrix, where it need not be exact
 LONGEST_NAME = "x" * 80  # of a model: it stands in the graphs
 
+# What the model is expected to lose with one matrix alone in one format, nats a caption: losses[matrix][method].
+Losses = Mapping[str, Mapping[str, float]]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -64,11 +67,9 @@ def gain(cheap: Choice, better: Choice) -> float:
     return (cheap.loss - better.loss) / max(1, better.bytes - cheap.bytes)
 
 
-def plan_under_budget(
-    weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], budget: int, dense_ternary: bool = False
-) -> Plan:
+def plan_under_budget(weights: ModelWeights, losses: Losses, budget: int, dense_ternary: bool = False) -> Plan:
     """A rule for each operator. ``budget``: bytes of both graphs, ternary matrices at 1.6 bits a weight where
-    ``dense_ternary``, else at 2. ``losses`` as in `FormatErrors`.
+    ``dense_ternary``, else at 2.
 
     Raises QuantizeError where even the smallest formats do not fit, saying what they take.
     """
@@ -132,9 +133,7 @@ def spend(hulls: Sequence[tuple[Choice, ...]], budget: int) -> list[Choice] | No
     return [hull[at] for hull, at in zip(hulls, level, strict=True)]
 
 
-def fused_matrices(
-    weights: ModelWeights, losses: Mapping[str, Mapping[str, float]], dense_ternary: bool
-) -> list[FusedMatrices]:
+def fused_matrices(weights: ModelWeights, losses: Losses, dense_ternary: bool) -> list[FusedMatrices]:
     """What export stacks into one operator has one format."""
     groups = []
     for names in operator_names(weights.config):

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.block_work import require_space
+from offline_compress.quantize.budget import Losses
 from offline_compress.quantize.calibration_pairs import Batches
 from offline_compress.quantize.cost import Cost, estimate_plan
 from offline_compress.quantize.errors import QuantizeError
@@ -30,15 +30,6 @@ CANDIDATES = ("ternary", "int2-g64", "int3-g64", "int4-g64", "int8")
 ROWS = 192  # of a matrix that are solved to measure it; rows do not depend on one another
 
 
-@dataclass(frozen=True)
-class FormatErrors:
-    """``losses[matrix][method]``: expected divergence, in nats a caption, of the model with that matrix alone in that
-    format; ``identity`` of model, pairs and candidates."""
-
-    losses: Mapping[str, Mapping[str, float]]
-    identity: Mapping[str, object]
-
-
 def measure_formats(
     vlm: StreamedVlm,
     batches: Batches,
@@ -46,7 +37,7 @@ def measure_formats(
     candidates: Sequence[str] = CANDIDATES,
     report: Report = lambda share, what: None,
     announce: Callable[[Cost], None] = lambda cost: None,
-) -> FormatErrors:
+) -> Losses:
     """All Linears of the blocks, the connector and the head. What was measured before in ``work`` is read from there,
     else ``announce`` is told the cost; a measurement that was interrupted goes on.
 
@@ -91,7 +82,7 @@ def measure_formats(
         remove(states)
         raise
     remove(states)
-    return FormatErrors(losses, identity)
+    return losses
 
 
 def remove(folder: Path) -> None:
@@ -115,12 +106,12 @@ def expected_loss(weight: torch.Tensor, method: Method, statistics: InputStatist
     return float(total) / 2 / pairs * len(weight) / len(rows)
 
 
-def read_kept(path: Path, identity: dict) -> FormatErrors | None:
+def read_kept(path: Path, identity: dict) -> Losses | None:
     if not path.is_file():
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return FormatErrors(value["losses"], identity) if value["identity"] == identity else None
+        return value["losses"] if value["identity"] == identity else None
     except (ValueError, KeyError) as error:
         raise QuantizeError(f"{path}: damaged ({error})", "remove it") from error
 

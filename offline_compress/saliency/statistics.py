@@ -20,17 +20,13 @@ class InputStatistics:
 
     name: str
     in_features: int
-    tokens: int = 0
     diagonal: bool = False
+    tokens: int = field(default=0, init=False)
     hessian: torch.Tensor = field(init=False)  # (K, K) float64, or (K,)
     shift: torch.Tensor = field(init=False)  # (K, K) float64
     magnitude: torch.Tensor = field(init=False)  # (K,) sum of |x|
 
     def __post_init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.tokens = 0
         shape = (self.in_features,) if self.diagonal else (self.in_features, self.in_features)
         self.hessian = torch.zeros(shape, dtype=torch.float64)
         self.shift = torch.zeros(0, 0, dtype=torch.float64)  # until a float input is given

@@ -16,7 +16,7 @@ from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.awq import divided_norms
 from offline_compress.quantize.block import SolveConfig
 from offline_compress.quantize.blockwise import BlockwiseRun
-from offline_compress.quantize.budget import plan_under_budget
+from offline_compress.quantize.budget import Losses, plan_under_budget
 from offline_compress.quantize.cost import Cost
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.format_errors import measure_formats
@@ -51,15 +51,15 @@ def automatic_plan(
     report: Callable[[float, str], None] = lambda share, what: None,
     announce: Callable[[Cost], None] = lambda cost: None,
     dense_ternary: bool = False,
-) -> tuple[Source, Mapping[str, Mapping[str, float]]]:
+) -> tuple[Source, Losses]:
     """``source`` with the plan that is best for ``budget`` bytes of both graphs, and what each format was expected to
-    cost (`FormatErrors.losses`). Raises QuantizeError where no plan fits."""
+    cost (`Losses`). Raises QuantizeError where no plan fits."""
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_plan_") as folder:
             return automatic_plan(source, batches, budget, Path(folder), dtype, report, announce, dense_ternary)
-    errors = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report, announce=announce)
-    plan = plan_under_budget(source.weights, errors.losses, budget, dense_ternary)
-    return source.with_plan(plan), errors.losses
+    losses = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report, announce=announce)
+    plan = plan_under_budget(source.weights, losses, budget, dense_ternary)
+    return source.with_plan(plan), losses
 
 
 def calibrated(

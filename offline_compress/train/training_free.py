@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from offline_compress.export.weights import ModelWeights
-from offline_compress.quantize.budget import budget_of_bits
+from offline_compress.quantize.budget import Losses, budget_of_bits
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows, stored_rows
 from offline_compress.train.calibration import automatic_plan, calibrated
@@ -62,7 +62,7 @@ def compress_without_training(
     """
     name = source.folder.resolve().name
     dtype = config.dtype(sum(w.out_features * w.in_features for w in source.weights.linears.values()))
-    losses: Mapping[str, Mapping[str, float]] = {}
+    losses: Losses = {}
     if config.budget_mb is not None or config.bits is not None:
         if not resume:
             shutil.rmtree(work / "plan", ignore_errors=True)

@@ -91,7 +91,7 @@ class FakePipeline:
             branch_reason="test",
             tokens_computed=int(active.sum()),
             tokens_total=active.size,
-            caption=Caption(f"mean grey {int(observation.frame.image.mean())}", 0.5, 4, stamp_ns),
+            caption=Caption(f"mean grey {int(observation.frame.image.mean())}", 0.5, stamp_ns),
             caption_refreshed=number % self.every == 0,
             caption_reason="every few frames",
             staleness_ms=0.0,

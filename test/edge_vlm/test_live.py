@@ -22,7 +22,7 @@ def report(**changes):
         "branch_reason": "test",
         "tokens_computed": 10,
         "tokens_total": 196,
-        "caption": Caption("a red ball", 0.9, 4, 1),
+        "caption": Caption("a red ball", 0.9, 1),
         "caption_refreshed": True,
         "caption_reason": "first frame",
         "staleness_ms": 0.0,

@@ -204,9 +204,9 @@ def test_multiply_accumulates_are_those_of_the_matrices(tiny_bundle: Path):
 
 
 def test_report_and_settings_reach_the_bundle(tmp_path: Path):
-    path = write_bundle(tmp_path / "b", random_weights(), report={"layers": [1]}, sttf={"a": 1}, shallow_layers=1)
+    path = write_bundle(tmp_path / "b", random_weights(), report={"layers": [1]}, shallow_layers=1)
     bundle = Bundle.load(path)
-    assert bundle.report() == {"layers": [1]} and bundle.sttf == {"a": 1} and bundle.vision.shallow_layers == 1
+    assert bundle.report() == {"layers": [1]} and bundle.vision.shallow_layers == 1
     assert json.loads((path / "bundle.json").read_text())["files"].keys() == bundle.info.files.keys()
 
 

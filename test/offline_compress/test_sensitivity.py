@@ -69,17 +69,17 @@ def test_the_expected_loss_is_near_the_divergence_of_a_small_change(statistics, 
 def test_fewer_bits_cost_more_and_measurements_are_kept(folder, tmp_path, monkeypatch):
     batches = [tiny_batch(seed, size=16) for seed in range(2)]
     measured = measure_formats(StreamedVlm.open(folder), batches, tmp_path)
-    assert len(measured.losses) == 3 * 6 + 3 * 7 + 2
-    for losses in measured.losses.values():
+    assert len(measured) == 3 * 6 + 3 * 7 + 2
+    for losses in measured.values():
         assert losses["int8"] < losses["int4-g64"] < losses["int3-g64"] < losses["int2-g64"]
     assert not (tmp_path / "states").exists()
     monkeypatch.setattr(Sensitivity, "measure", lambda *_: pytest.fail("measured again"))
-    assert measure_formats(StreamedVlm.open(folder), batches, tmp_path).losses == measured.losses
+    assert measure_formats(StreamedVlm.open(folder), batches, tmp_path) == measured
 
 
 def test_an_interrupted_measurement_goes_on_to_the_same_losses(folder, tmp_path, monkeypatch):
     batches = [tiny_batch(seed, size=16) for seed in range(2)]
-    whole = measure_formats(StreamedVlm.open(folder), batches, tmp_path / "whole").losses
+    whole = measure_formats(StreamedVlm.open(folder), batches, tmp_path / "whole")
     announced, passes = [], []
 
     def measured_until(stop):
@@ -103,7 +103,7 @@ def test_an_interrupted_measurement_goes_on_to_the_same_losses(folder, tmp_path,
     for name in ("forward", "back"):
         method = getattr(GradientPass, name)
         monkeypatch.setattr(GradientPass, name, lambda *a, m=method: (ran.append(a[1]), m(*a)))
-    assert measured_until(None).losses == whole
+    assert measured_until(None) == whole
     assert ran == steps[-1:], "all else had been done"
     assert len(announced) == 1
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["format_errors.json"]
