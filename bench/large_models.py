@@ -26,7 +26,7 @@ from bench.rows import Row, rows_table, write_rows
 from edge_vlm.commands.numbers import count, positive
 from edge_vlm.files import make_folder, write_json
 from offline_compress.models.random_checkpoint import SMOLVLM_2B, with_sizes, write_random_checkpoint
-from offline_compress.quantize.calibration_pairs import IGNORED_LABEL
+from offline_compress.models.token_sequences import IGNORED_LABEL
 from offline_compress.quantize.plan import Plan, Rule
 from offline_compress.train.calibration import calibrated
 from offline_compress.train.compression import Source, report_of, write_bundle

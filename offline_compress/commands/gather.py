@@ -23,11 +23,11 @@ from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
 from edge_vlm.files import check_replaceable, whole_folder, write_bytes, write_text
 from edge_vlm.sources.observations import open_bag
-from offline_compress.evaluate.caption_metrics import words
 from offline_compress.evaluate.captioning import greedy_captions
 from offline_compress.export.checkpoint import model_stamp
 from offline_compress.kept_parts import KeptParts
 from offline_compress.models.loading import load_vlm
+from offline_compress.pairs.captioned_images import words
 from offline_compress.pairs.opening import IMAGES, caption_lines
 from offline_compress.train.progress import counted, open_console
 

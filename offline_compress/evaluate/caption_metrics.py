@@ -7,14 +7,13 @@ The COCO tokenizer needs Java; captions are plain words, so lower case without p
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 from collections.abc import Sequence
 
 from edge_vlm.errors import InputError
+from offline_compress.pairs.captioned_images import words
 
 METEOR_NOTE = "METEOR needs Java (apt install default-jre-headless)"
-_WORD = re.compile(r"[\w']+")
 # METEOR's process never answers to a text without words; these two match nothing, nor each other.
 _EMPTY_CAPTION, _EMPTY_REFERENCE = "zzcaption", "zzreference"
 
@@ -75,8 +74,3 @@ def tokenised(
         raise InputError("an image has no reference caption", "give at least one for each")
     truth = {i: [" ".join(words(text)) for text in texts] for i, texts in enumerate(references)}
     return truth, {i: [" ".join(words(text))] for i, text in enumerate(hypotheses)}
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words without punctuation."""
-    return _WORD.findall(text.lower())

@@ -15,9 +15,9 @@ from torch import nn
 from transformers import DynamicCache
 
 from offline_compress.export.prompt import LONGEST_CAPTION, Prompt
-from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
-from offline_compress.train.distillation import IGNORED_LABEL
-from offline_compress.train.packed_captions import encode, packed, packed_logits
+from offline_compress.models.packed_captions import encode, packed, packed_logits
+from offline_compress.models.pixels import normalised
+from offline_compress.models.token_sequences import IGNORED_LABEL, answer_ids, prompt_ids
 
 BATCH = 50
 Normalise = Callable[[np.ndarray], torch.Tensor]  # float32 (B, H, W, 3) in [0, 1] to (B, 1, 3, H, W)

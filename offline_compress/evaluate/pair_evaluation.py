@@ -18,11 +18,11 @@ import numpy as np
 from edge_vlm.runtime.bundle import Bundle
 from edge_vlm.runtime.text_decoder import TextDecoder
 from edge_vlm.runtime.vision_encoder import VisionEncoder
-from offline_compress.evaluate.caption_metrics import caption_metrics, words
+from offline_compress.evaluate.caption_metrics import caption_metrics
 from offline_compress.evaluate.footprint import encode_image
 from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.evaluate.samples import PairSample, Sample, Squares
-from offline_compress.pairs.captioned_images import CaptionedImages
+from offline_compress.pairs.captioned_images import CaptionedImages, words
 
 Progress = Callable[[int], None]
 

@@ -16,8 +16,9 @@ from offline_compress.export.prompt import Prompt
 from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import ImageSettings, read_image_settings
+from offline_compress.models.pixels import augmented
+from offline_compress.models.token_sequences import answer_ids, prompt_ids, sequences
 from offline_compress.pairs.captioned_images import CaptionedImages, plain
-from offline_compress.train.caption_batches import answer_ids, augmented, prompt_ids, sequences
 
 KEPT_BYTES = 512 << 20  # of squares: some 900 of 448 pixels, 10,000 of 128
 

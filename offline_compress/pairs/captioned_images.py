@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +13,8 @@ import cv2
 import numpy as np
 
 from edge_vlm.errors import SourceError
-from offline_compress.evaluate.caption_metrics import words
 
+_WORD = re.compile(r"[\w']+")
 SHOWN = 5  # names in a message
 
 
@@ -107,6 +108,11 @@ def skipped_text(skipped: Mapping[str, str]) -> str:
 
 def first(items) -> Iterator:
     return (item for item, _ in zip(items, range(SHOWN), strict=False))
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation."""
+    return _WORD.findall(text.lower())
 
 
 def plain(captions: Sequence[str]) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from torch.nn import functional
 from offline_compress.export.module_names import EMBED_TOKENS
 from offline_compress.models.families.siglip_llama import IMAGE_EMBEDDING, IMAGE_END, VISION_BLOCKS
 from offline_compress.models.streamed import StreamedVlm
+from offline_compress.models.token_sequences import IGNORED_LABEL
 from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.hidden_states import HiddenStates
 
 Batches = Sequence[Mapping[str, torch.Tensor]]
-IGNORED_LABEL = -100
 
 
 class CalibrationPairs:

@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from offline_compress.export.module_names import TEXT, VISION
-
-IGNORED_LABEL = -100
+from offline_compress.models.token_sequences import IGNORED_LABEL
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from edge_vlm.errors import InputError
+from offline_compress.models.token_sequences import IGNORED_LABEL
 from offline_compress.train.checkpoint import digest_of, require_same_options
 from offline_compress.train.dense_heads import DenseHeads
-from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.precision import WorkingCopy, multiplies_bfloat16
 from offline_compress.train.qat import BatchSource
 

@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from offline_compress.evaluate.caption_metrics import words
 from offline_compress.export.prompt import Prompt
-from offline_compress.models.photo_views import PhotoViews, View
-from offline_compress.train.caption_batches import answer_ids, normalised, prompt_ids
-from offline_compress.train.packed_captions import packed
+from offline_compress.models.packed_captions import packed
+from offline_compress.models.pixels import normalised
+from offline_compress.models.token_sequences import answer_ids, prompt_ids
+from offline_compress.pairs.captioned_images import words
+from offline_compress.train.photo_views import PhotoViews, View
 
 Batch = dict[str, torch.Tensor]
 SIDES = frozenset({"left", "right"})

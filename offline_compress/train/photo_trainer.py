@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from edge_vlm.errors import InputError
 from offline_compress.models.mobilenet_features import FEATURES
+from offline_compress.models.packed_captions import encode_with_states, packed_logits
+from offline_compress.models.token_sequences import IGNORED_LABEL
 from offline_compress.train.checkpoint import digest_of, require_same_options
-from offline_compress.train.distillation import IGNORED_LABEL
 from offline_compress.train.float_training import FloatTrainer
 from offline_compress.train.muon import Muon
-from offline_compress.train.packed_captions import encode_with_states, packed_logits
 from offline_compress.train.photo_batches import Ahead, Batch
 from offline_compress.train.precision import WorkingCopy, multiplies_bfloat16
 from offline_compress.train.qat import BatchSource

@@ -21,6 +21,7 @@ from offline_compress.evaluate.perplexity import from_log_probabilities
 from offline_compress.export.prompt import Prompt
 from offline_compress.models.demo_model import check_model_replaceable, save_folder
 from offline_compress.models.mobilenet_features import FEATURES, MAPS, MobileNetFeatures
+from offline_compress.models.packed_captions import encode
 from offline_compress.models.photo_model import (
     IMAGE_SIZE,
     IMAGE_TOKENS,
@@ -30,17 +31,16 @@ from offline_compress.models.photo_model import (
     photo_config,
     whiten_patches,
 )
-from offline_compress.models.photo_views import PhotoViews
+from offline_compress.models.pixels import normalised
 from offline_compress.models.tokenizer import train_tokenizer
 from offline_compress.pairs.captioned_images import CaptionedImages, plain, skipped_text
 from offline_compress.train.attention import use_plain_attention
-from offline_compress.train.caption_batches import normalised
 from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.float_training import TrainingProgress
-from offline_compress.train.packed_captions import encode
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
+from offline_compress.train.photo_views import PhotoViews
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, distance
 from offline_compress.train.training_curve import TrainingCurve
 

@@ -11,10 +11,11 @@ pytest.importorskip("pycocoevalcap")
 
 from edge_vlm.errors import InputError  # noqa: E402
 from offline_compress.evaluate import caption_metrics as metrics_module  # noqa: E402
-from offline_compress.evaluate.caption_metrics import caption_metrics, words  # noqa: E402
+from offline_compress.evaluate.caption_metrics import caption_metrics  # noqa: E402
 from offline_compress.evaluate.caption_parts import PARTS, caption_parts, part_accuracy  # noqa: E402
 from offline_compress.evaluate.perplexity import from_log_probabilities  # noqa: E402
 from offline_compress.models.scenes import captions, sample_scene  # noqa: E402
+from offline_compress.pairs.captioned_images import words  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "caption_metrics" / "nlg_eval"
 NAMES = {"Bleu_1": "bleu_1", "Bleu_2": "bleu_2", "Bleu_3": "bleu_3", "Bleu_4": "bleu_4", "ROUGE_L": "rouge_l",

@@ -13,9 +13,9 @@ from offline_compress.export.errors import CheckpointError  # noqa: E402
 from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, demo_config, save_folder  # noqa: E402
 from offline_compress.models.loading import ImageSettings, load_vlm  # noqa: E402
 from offline_compress.models.scenes import captions, sample_scene  # noqa: E402
+from offline_compress.models.token_sequences import prompt_ids  # noqa: E402
 from offline_compress.models.tokenizer import SPECIAL_TOKENS, train_tokenizer  # noqa: E402
 from offline_compress.train.attention import use_plain_attention  # noqa: E402
-from offline_compress.train.caption_batches import prompt_ids  # noqa: E402
 
 TEXTS = [text for seed in range(150) for text in captions(sample_scene(seed, "train"))]
 

@@ -16,11 +16,11 @@ from edge_vlm.errors import SourceError  # noqa: E402
 from offline_compress.evaluate.pair_evaluation import pair_samples  # noqa: E402
 from offline_compress.models.chat_prompt import chat_prompt  # noqa: E402
 from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, demo_config, save_folder  # noqa: E402
+from offline_compress.models.token_sequences import IGNORED_LABEL  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
 from offline_compress.pairs.batches import pair_batches  # noqa: E402
 from offline_compress.pairs.captioned_images import skipped_text  # noqa: E402
 from offline_compress.pairs.opening import open_pairs  # noqa: E402
-from offline_compress.train.distillation import IGNORED_LABEL  # noqa: E402
 
 CAPTIONS = ["A red cube.", "A blue sphere on a table."]
 

@@ -9,13 +9,12 @@ pytest.importorskip("transformers")
 from edge_vlm.errors import InputError, SourceError  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
 from offline_compress.models.mobilenet_features import FEATURES, MAPS  # noqa: E402
+from offline_compress.models.packed_captions import encode, packed  # noqa: E402
 from offline_compress.models.photo_model import build_photo_model, photo_config  # noqa: E402
-from offline_compress.models.photo_views import PhotoViews, View  # noqa: E402
+from offline_compress.models.token_sequences import IGNORED_LABEL  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
 from offline_compress.pairs.captioned_images import CaptionedImages  # noqa: E402
 from offline_compress.train.attention import use_plain_attention  # noqa: E402
-from offline_compress.train.distillation import IGNORED_LABEL  # noqa: E402
-from offline_compress.train.packed_captions import encode, packed  # noqa: E402
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches  # noqa: E402
 from offline_compress.train.photo_trainer import (  # noqa: E402
     PhotoTrainer,
@@ -25,6 +24,7 @@ from offline_compress.train.photo_trainer import (  # noqa: E402
     caption_loss,
 )
 from offline_compress.train.photo_training import require_same_words  # noqa: E402
+from offline_compress.train.photo_views import PhotoViews, View  # noqa: E402
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, by_cell, distance  # noqa: E402
 
 CAPTIONS = [

@@ -14,10 +14,11 @@ from offline_compress.evaluate import caption_metrics  # noqa: E402
 from offline_compress.export.prompt import Prompt  # noqa: E402
 from offline_compress.models.dataset import SceneSet, render_sample  # noqa: E402
 from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, demo_config  # noqa: E402
+from offline_compress.models.pixels import augmented  # noqa: E402
 from offline_compress.models.tokenizer import train_tokenizer  # noqa: E402
 from offline_compress.train import demo_training  # noqa: E402
 from offline_compress.train.attention import use_plain_attention  # noqa: E402
-from offline_compress.train.caption_batches import CaptionBatches, augmented  # noqa: E402
+from offline_compress.train.caption_batches import CaptionBatches  # noqa: E402
 from offline_compress.train.demo_training import DemoTraining  # noqa: E402
 from offline_compress.train.float_training import FloatTrainer, FloatTrainingConfig, caption_loss, rate_factor  # noqa: E402
 from offline_compress.train.precision import multiplies_bfloat16  # noqa: E402

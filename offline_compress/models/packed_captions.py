@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offline_compress.train.distillation import IGNORED_LABEL
+from offline_compress.models.token_sequences import IGNORED_LABEL
 
 PADDING = -1  # segment
 
