@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from offline_compress.export.checkpoint import read_config
+from offline_compress.export.module_names import is_tied
+from offline_compress.models.families import open_checkpoint
 from offline_compress.quantize.plan import Plan, default_plan
 
 
@@ -24,8 +25,8 @@ def all_blocks(folder: Path, method: str) -> Plan:
 
 def with_method(folder: Path, default: str, method: str) -> Plan:
     """The plan that ``default`` has for the Hugging Face folder, with ``method`` in its place."""
-    config = read_config(folder)
-    plan = default_plan(config, default, config.get("tie_word_embeddings", True))
+    checkpoint = open_checkpoint(folder)
+    plan = default_plan(checkpoint.config, default, is_tied(checkpoint.config, checkpoint))
     rules = (replace(rule, method=method) if rule.method == default else rule for rule in plan.rules)
     return Plan(method, tuple(rules))
 

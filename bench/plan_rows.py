@@ -10,12 +10,11 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from bench.block_plans import all_blocks
 from bench.rows import Row, seeds_note
 from bench.training_free import Subject
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.evaluate.pair_evaluation import evaluate_tflite
-from offline_compress.export.checkpoint import read_config
-from offline_compress.quantize.plan import default_plan
 from offline_compress.train.calibration import automatic_plan, calibrated
 from offline_compress.train.compression import Source, report_of, write_bundle
 
@@ -50,9 +49,8 @@ def measured(
     subject: Subject, label: str, method: str, seed: int, budget: int | None, console: Console
 ) -> Figures:  # fmt: skip
     """With a ``budget`` of bytes of both graphs the plan is found, else all blocks get ``method``."""
-    config, batches = read_config(subject.folder), subject.batches(seed)
-    tied = bool(config.get("tie_word_embeddings", True))
-    source = Source.read(subject.folder, "mixed", default_plan(config, method, tied))
+    batches = subject.batches(seed)
+    source = Source.read(subject.folder, "mixed", all_blocks(subject.folder, method))
     if budget is not None:
         source, _ = automatic_plan(source, batches, budget)
     weights, rows = calibrated(source, batches, "gptq", "answers")

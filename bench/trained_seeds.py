@@ -50,7 +50,10 @@ def trained(
 ) -> Measured | None:
     """None where it is not known and nothing may be measured. An interrupted training goes on."""
     words = [*METHODS[method], "--steps", str(steps), "--seed", str(seed)]
-    identity = {"words": words, "method": method, **subject.identity}
+    options = [word for word in data if word.startswith("--")]  # the data themselves: by the calibration pairs' digest
+    identity = {"words": words, "method": method, "options": options, **subject.calibrated_identity(seed)}
+    if method == ALL_BLOCKS:
+        identity["plan"] = all_blocks(subject.folder, "ternary").to_json()
 
     def measure() -> dict[str, object]:
         bundle = subject.kept.folder / f"{method.replace(' ', '_')}-{seed}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_vlm.commands.numbers import count
 from edge_vlm.errors import SourceError
 from edge_vlm.events.classifier import EventClassifier, EventStep
 from edge_vlm.events.model import EventModel
@@ -34,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, metavar="FILE", help=".aedat or .bin")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="what train-events wrote")
     parser.add_argument("--reuse", choices=("on", "off"), default="on", help="off computes every token (default: on)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="inference threads (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="inference threads (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
-    classifier = EventClassifier(EventModel.load(args.model), reuse=args.reuse == "on", threads=max(1, args.threads))
+    classifier = EventClassifier(EventModel.load(args.model), reuse=args.reuse == "on", threads=args.threads)
     parts = list(labelled_parts(args.recording))
     for name, events, label in parts:
         steps = list(classifier.run(events))

@@ -24,7 +24,7 @@ from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
 from offline_compress.quantize.rows import QuantisedRows
 
-LOW_BIT = (WeightFormat.TERNARY, WeightFormat.BINARY)
+SOLVED = (WeightFormat.TERNARY, WeightFormat.BINARY)  # what training can take over from a solver
 
 
 def float_weights(model: nn.Module) -> ModelWeights:
@@ -49,7 +49,7 @@ def quantise_model(
     for line in table:
         weights = source.linears[line.name]
         start = quantise_matrix(weights.codes, line)
-        if solved is not None and line.method.format in LOW_BIT:
+        if solved is not None and line.method.format in SOLVED:
             start = QuantisedRows.of_weights(weights.codes, solved[line.name])
         if start is None:
             reports.append(matrix_report(line, weights, weights, 0.0))
@@ -82,8 +82,8 @@ def replacement(module: nn.Module, line: PlannedMatrix, start) -> nn.Module:
 def require_int8(line: PlannedMatrix) -> None:
     if line.method.format != WeightFormat.INT8:
         raise QuantizeError(
-            f"{line.name}: tables of tokens are stored as int8 or float32, not {line.method.name}",
-            "change its rule in the plan",
+            f"{line.name}: token tables and the head are trained as int8 or float32, not {line.method.name}",
+            "change its rule in the plan, or do not train: --steps 0",
         )
 
 

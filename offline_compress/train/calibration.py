@@ -28,10 +28,10 @@ from offline_compress.train.qat import BatchSource
 
 
 class CalibrationBatches(Sequence):
-    """The batches of a source that hold ``pairs`` pairs, each made when it is asked for."""
+    """The batches of a source that hold ``pairs`` pairs, a multiple of ``size``, each made when it is asked for."""
 
     def __init__(self, source: BatchSource, pairs: int, size: int) -> None:
-        self.source, self.count = source, -(-pairs // size)
+        self.source, self.count = source, pairs // size
 
     def __len__(self) -> int:
         return self.count

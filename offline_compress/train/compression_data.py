@@ -61,7 +61,7 @@ class RenderedScenes:
         return scene_data(self.folder, self.cache, size, self.seed)
 
     def calibration(self, pairs: int) -> Calibration:
-        size = min(CALIBRATION_BATCH, pairs)
+        size = batch_size(pairs)
         return CalibrationBatches(self.training(size), pairs, size)
 
     def training(self, size: int) -> BatchSource:
@@ -69,6 +69,11 @@ class RenderedScenes:
 
     def heldout(self, count: int) -> list[Sample]:
         return heldout_samples(count)
+
+
+def batch_size(pairs: int) -> int:
+    """Of calibration: the batches hold just so many pairs."""
+    return next(size for size in range(min(CALIBRATION_BATCH, pairs), 0, -1) if pairs % size == 0)
 
 
 class CaptionedPhotos:
@@ -104,7 +109,7 @@ class CaptionedPhotos:
                 f"{self.pairs.source}: {len(self.known)} usable pairs beside the held-out ones, {pairs} wanted",
                 f"give --pairs {len(self.known)}, or more images",
             )
-        size = next(n for n in range(min(CALIBRATION_BATCH, pairs), 0, -1) if pairs % n == 0)
+        size = batch_size(pairs)
         return CalibrationBatches(self.batches(size, pairs), pairs, size)
 
     def training(self, size: int) -> BatchSource:

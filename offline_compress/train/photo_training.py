@@ -40,7 +40,7 @@ from offline_compress.train.curve_picture import draw_curve
 from offline_compress.train.float_training import TrainingProgress
 from offline_compress.train.photo_batches import GlimpseBatches, PhotoBatches, TextBatches, view_tensors
 from offline_compress.train.photo_trainer import PhotoTrainer, PhotoTrainingConfig, StagedBatches
-from offline_compress.train.photo_views import PhotoViews
+from offline_compress.train.photo_views import PhotoViews, squared
 from offline_compress.train.teacher_bridge import TeacherBridge, TeacherEyes, distance
 from offline_compress.train.training_curve import TrainingCurve
 
@@ -188,8 +188,7 @@ def require_same_words(path: Path, tokenizer) -> None:
 def squares(photos: CaptionedImages, count: int | None = None, size: int = IMAGE_SIZE) -> list[np.ndarray]:
     """The first ``count`` photos as the model sees them, uint8 (size, size, 3)."""
     images = (photos.image(i) for i in range(len(photos) if count is None else min(count, len(photos))))
-    return [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if max(image.shape[:2]) > size
-                       else cv2.INTER_LINEAR) for image in images]  # fmt: skip
+    return [squared(image, size) for image in images]
 
 
 def read_texts(path: Path) -> tuple[str, ...]:

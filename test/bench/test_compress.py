@@ -12,6 +12,8 @@ from rich.console import Console
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tiny_model import write_hf_folder  # noqa: E402
+
 from bench.kept import KeptFigures  # noqa: E402
 from bench.trained_rows import ratio_rows  # noqa: E402
 from bench.trained_seeds import METHODS, trained_seed_rows  # noqa: E402
@@ -70,7 +72,8 @@ def test_rows_are_means_over_seeds_held_against_the_goals(tmp_path):
 
 
 def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_path):
-    subject = Subject("photos", tmp_path, lambda seed: [], [], KeptFigures(tmp_path, known_only=True))
+    folder = write_hf_folder(tmp_path / "model")
+    subject = Subject("photos", folder, lambda seed: [], [], KeptFigures(tmp_path, known_only=True))
     subject.__dict__["identity"] = {"model": "m"}
     console = Console(quiet=True)
     assert all(row.value is None for row in trained_seed_rows(subject, (), 9, 3, console))
@@ -79,7 +82,8 @@ def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_pat
     )
     for seed, cider in enumerate((0.49, 0.5, 0.48)):
         words = [*METHODS["ternary"], "--steps", "9", "--seed", str(seed)]
-        known = {"identity": {"words": words, "method": "ternary", "model": "m"}, "figures": figures("t", 20.5, cider)}
+        identity = {"words": words, "method": "ternary", "options": [], **subject.calibrated_identity(seed)}
+        known = {"identity": identity, "figures": figures("t", 20.5, cider)}
         (tmp_path / f"trained-ternary-{seed}.json").write_text(json.dumps(known))
     rows = {row.name: row for row in trained_seed_rows(subject, (), 9, 3, console)}
     cider = rows["photos: ternary, trained: CIDEr / float"]

@@ -144,7 +144,7 @@ def test_quantising_twice_is_refused():
 def test_a_ternary_head_is_refused_by_name():
     model = tiny_vlm()
     names = linear_names(model.config.to_dict())
-    with pytest.raises(QuantizeError, match="lm_head: tables of tokens"):
+    with pytest.raises(QuantizeError, match="lm_head: token tables and the head are trained as int8"):
         quantise_model(model, Plan("all", (Rule(".*", "ternary"),)).resolve(names))
 
 
