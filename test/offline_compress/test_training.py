@@ -173,7 +173,7 @@ def test_a_whole_run_writes_model_metrics_and_curve(scenes, tmp_path, monkeypatc
     assert again["cider"] == metrics["cider"] and any("going on after step 2" in line for line in lines)
     assert (tmp_path / "run" / "curve.jsonl").read_text() == curve
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(Exception, match="checkpoint.pt"):
+    with pytest.raises(InputError, match="checkpoint.pt: not a checkpoint"):
         training().run(resume=True, report=lambda p: None)
 
 
