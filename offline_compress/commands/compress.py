@@ -21,13 +21,13 @@ from offline_compress.evaluate.samples import Sample
 from offline_compress.evaluate.streamed_perplexity import sample_batches, streamed_perplexity
 from offline_compress.export.bundle_writer import check_bundle_replaceable
 from offline_compress.export.weights import ModelWeights
-from offline_compress.models.streamed import StreamedVlm
 from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.quantize.block import SALIENCY
 from offline_compress.quantize.budget import planned_bytes
 from offline_compress.quantize.plan_file import read_plan
 from offline_compress.quantize.report import plan_table, planned_rows, stored_rows
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 from offline_compress.train.compression import (
     VARIANTS,
     Source,

@@ -18,11 +18,11 @@ from offline_compress.export.module_names import HEAD, TEXT
 from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import read_image_settings
-from offline_compress.models.streamed import StreamedVlm
 from offline_compress.models.token_sequences import answer_ids, prompt_ids, sequences
-from offline_compress.quantize.block import Block
-from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
-from offline_compress.quantize.hidden_states import HiddenStates
+from offline_compress.streaming.block import Block
+from offline_compress.streaming.calibration_pairs import Batches, CalibrationPairs
+from offline_compress.streaming.hidden_states import HiddenStates
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 CHUNK = 8
 

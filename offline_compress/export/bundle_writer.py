@@ -24,8 +24,8 @@ from edge_vlm.runtime.bundle import (
     VOCABULARY_FILE,
     Bundle,
 )
+from offline_compress.errors import ExportError
 from offline_compress.export.checkpoint import read_file
-from offline_compress.export.errors import ExportError
 from offline_compress.export.graph_builder import ModelBuilder
 from offline_compress.export.macs import text_macs_per_token, vision_macs
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape

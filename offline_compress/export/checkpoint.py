@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offline_compress.export.errors import CheckpointError
+from offline_compress.errors import CheckpointError
 
 COPY_AGAIN = "copy or download the model folder again"
 GIVE_FLOAT = "give the float model that it was made from"

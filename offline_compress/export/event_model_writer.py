@@ -13,7 +13,7 @@ from edge_vlm import __version__
 from edge_vlm.events.model import FORMAT, GRAPH_FILE, MODEL_JSON, VERSION, EventModel
 from edge_vlm.events.surface import SurfaceConfig
 from edge_vlm.files import check_replaceable, sha256_of, whole_folder, write_json
-from offline_compress.export.errors import ExportError
+from offline_compress.errors import ExportError
 from offline_compress.export.event_graph import CLASSIFIER, add_event_signature
 from offline_compress.export.graph_builder import ModelBuilder
 from offline_compress.export.macs import block_macs

@@ -28,7 +28,7 @@ from custom_ops.spec import (
     WeightFormat,
 )
 from custom_ops.tflite_writer import Constant, GraphWriter, LazyConstant, ModelWriter
-from offline_compress.export.errors import ExportError
+from offline_compress.errors import ExportError
 from offline_compress.export.weights import LinearWeights
 
 DYNAMIC = -1  # a number of rows that is known at run time

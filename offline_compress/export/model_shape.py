@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offline_compress.export.errors import ExportError
+from offline_compress.errors import ExportError
 
 MODEL_TYPES = ("smolvlm", "idefics3")
 UNSUPPORTED = "this graph template serves SmolVLM / Idefics3 with a plain Llama text model; export such a model"

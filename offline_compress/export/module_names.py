@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from offline_compress.errors import CheckpointError
 from offline_compress.export.checkpoint import Checkpoint
-from offline_compress.export.errors import CheckpointError
 
 VISION = "model.vision_model"
 TEXT = "model.text_model"

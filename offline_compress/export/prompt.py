@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from offline_compress.export.errors import ExportError
+from offline_compress.errors import ExportError
 
 TEMPLATE = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
 QUESTION = "Describe the scene."

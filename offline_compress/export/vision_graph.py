@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from custom_ops.spec import Activation, Attention, CacheFormat, Norm, NormKind, TokenGather, TokenScatter
-from offline_compress.export.errors import ExportError
+from offline_compress.errors import ExportError
 from offline_compress.export.graph_builder import DYNAMIC, GraphBuilder, ModelBuilder, NormWeights
 from offline_compress.export.model_shape import VisionShape
 from offline_compress.export.module_names import (

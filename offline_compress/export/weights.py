@@ -13,8 +13,8 @@ import numpy as np
 
 from custom_ops.packing import LIMITS, Groups
 from custom_ops.spec import GROUP_MULTIPLE, GROUPED, WeightFormat
+from offline_compress.errors import CheckpointError, ExportError
 from offline_compress.export.checkpoint import COPY_AGAIN, Checkpoint
-from offline_compress.export.errors import CheckpointError, ExportError
 from offline_compress.export.module_names import EMBED_TOKENS, HEAD, check_tied, is_tied, linear_names
 from offline_compress.models.families import open_checkpoint
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_compress.errors import CheckpointError
 from offline_compress.export.checkpoint import COPY_AGAIN, read_config
-from offline_compress.export.errors import CheckpointError
 from offline_compress.export.prompt import read_special_tokens
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edge_vlm.errors import InputError
+from offline_compress.errors import CheckpointError
 from offline_compress.export.checkpoint import COPY_AGAIN, read_json_object
-from offline_compress.export.errors import CheckpointError
 from offline_compress.export.model_shape import read_vision_shape
 from offline_compress.export.prompt import QUESTION, Prompt
 from offline_compress.models.chat_prompt import chat_prompt

@@ -4,7 +4,7 @@ the float model gives. Passes over the calibration pairs go chunk by chunk, from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.awq import solve_scaled
 from offline_compress.quantize.block_work import States
 from offline_compress.quantize.grids import Grid
 from offline_compress.quantize.solved_linear import SolvedLinear, exported
 from offline_compress.quantize.solvers import rounded, solve
 from offline_compress.saliency.statistics import InputStatistics, clipped_to_mean_one, top_share
+from offline_compress.streaming.block import Block, spread_tokens, watched
 
 Grids = Mapping[str, Grid]  # by module name; what it lacks is not solved
 SALIENCY = ("answers", "block", "none")  # the model's answers; the error of the block itself (paper Q); all alike
@@ -36,38 +36,6 @@ class SolveConfig:
 
     def to_json(self) -> dict:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A filled block of a model, and the pairs: ``valid`` (pairs, T) marks the tokens that are no padding."""
-
-    vlm: StreamedVlm
-    blocks: str
-    name: str
-    valid: torch.Tensor
-
-    @property
-    def module(self) -> nn.Module:
-        return self.vlm.model.get_submodule(self.name)
-
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        arguments = self.vlm.family.block_arguments(self.vlm.model, self.blocks, hidden)
-        result = self.module(hidden, **arguments)
-        return result[0] if isinstance(result, tuple) else result
-
-    def float_parameters(self, child: str) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Weight (N, K) and bias (N,) of a Linear, as the checkpoint has them."""
-        has_bias = self.module.get_submodule(child).bias is not None
-        bias = self.vlm.float_parameter(f"{self.name}.{child}.bias").numpy() if has_bias else None
-        return self.vlm.float_parameter(f"{self.name}.{child}.weight"), bias
-
-    def linears(self, grids: Grids) -> dict[str, nn.Linear]:
-        return {
-            child: module
-            for child, module in self.module.named_modules()
-            if isinstance(module, nn.Linear) and f"{self.name}.{child}" in grids
-        }
 
 
 def quantise_block(
@@ -178,26 +146,6 @@ def block_statistics(
             statistics[child].add(inputs[child][valid][chosen], g, target)
         begin = end
     return statistics
-
-
-def spread_tokens(first: int, last: int, tokens: int, most: int) -> torch.Tensor:
-    """Which tokens of the pairs first..last count, (pairs, tokens): every n-th, each pair beginning elsewhere."""
-    step = -(-tokens // most)
-    return (torch.arange(tokens)[None] + torch.arange(first, last)[:, None]) % step == 0
-
-
-@contextmanager
-def watched(layers: dict[str, nn.Linear], see: Callable[[str, torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
-    """``see(child, inputs, outputs)`` at every call of the Linears."""
-    hooks = [
-        layer.register_forward_hook(lambda _m, x, z, child=child: see(child, x[0], z))
-        for child, layer in layers.items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

@@ -18,9 +18,9 @@ import torch
 
 from edge_vlm.errors import OutputError
 from edge_vlm.files import make_folder, whole_folder, write_json
-from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.hidden_states import HiddenStates
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.solved_linear import SolvedLinear, load_solved, save_solved
+from offline_compress.streaming.hidden_states import HiddenStates
 
 IDENTITY, DONE = "run.json", "done.json"
 WANTED, HIDDEN = "wanted.bin", "hidden.bin"

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import torch
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import text_block_names, vision_block_names
 from offline_compress.export.weights import LinearWeights
 from offline_compress.models.families.siglip_llama import TEXT_BLOCKS, VISION_BLOCKS
-from offline_compress.models.streamed import StreamedVlm
-from offline_compress.quantize.block import Block, Grids, SolveConfig, quantise_block
+from offline_compress.quantize.block import Grids, SolveConfig, quantise_block
 from offline_compress.quantize.block_work import BlockWork, States
-from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
 from offline_compress.quantize.cost import PASSES, Cost, estimate
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.solved_linear import SolvedLinear
 from offline_compress.saliency.token_saliency import TokenSaliency
+from offline_compress.streaming.block import Block
+from offline_compress.streaming.calibration_pairs import Batches, CalibrationPairs
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 HALVES = (VISION_BLOCKS, TEXT_BLOCKS)
 Report = Callable[[float, str], None]

@@ -12,6 +12,7 @@ import numpy as np
 
 from custom_ops.packing import Groups
 from custom_ops.spec import WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.export.bundle_writer import ExportOptions, graph_bytes
 from offline_compress.export.module_names import (
     EMBED_TOKENS,
@@ -23,7 +24,6 @@ from offline_compress.export.module_names import (
     vision_block_names,
 )
 from offline_compress.export.weights import LinearWeights, ModelWeights, StoredFloat
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named, stored_bytes
 from offline_compress.quantize.plan import Plan, Rule
 

@@ -11,8 +11,8 @@ from math import prod
 import torch
 
 from offline_compress.quantize.block import Grids, SolveConfig
-from offline_compress.quantize.calibration_pairs import CalibrationPairs
-from offline_compress.quantize.hidden_states import CHUNK_TOKENS
+from offline_compress.streaming.calibration_pairs import CalibrationPairs
+from offline_compress.streaming.hidden_states import CHUNK_TOKENS
 
 PROBE = 768  # size of the products that are timed
 BASE_BYTES = 700_000_000  # Python, PyTorch, transformers

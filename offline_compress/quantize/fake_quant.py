@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from custom_ops.spec import WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import LinearWeights
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.int8 import LIMIT
 from offline_compress.quantize.rows import QuantisedRows
 

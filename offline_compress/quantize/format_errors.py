@@ -12,12 +12,10 @@ import torch
 
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, write_json
-from offline_compress.models.streamed import StreamedVlm
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.block_work import require_space
 from offline_compress.quantize.budget import Losses
-from offline_compress.quantize.calibration_pairs import Batches
 from offline_compress.quantize.cost import Cost, estimate_plan
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named
 from offline_compress.quantize.rows import checked
 from offline_compress.quantize.solved_linear import grid_of
@@ -25,6 +23,8 @@ from offline_compress.quantize.solvers import solve
 from offline_compress.saliency.gradient_pass import Report
 from offline_compress.saliency.sensitivity import Sensitivity
 from offline_compress.saliency.statistics import InputStatistics
+from offline_compress.streaming.calibration_pairs import Batches
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 CANDIDATES = ("ternary", "int2-g64", "int3-g64", "int4-g64", "int8")
 ROWS = 192  # of a matrix that are solved to measure it; rows do not depend on one another

@@ -12,8 +12,8 @@ import numpy as np
 
 from custom_ops.packing import packed_bytes
 from custom_ops.spec import BLOCK_ROWS, WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.binary import binary
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.int8 import int8
 from offline_compress.quantize.integer import FORMATS as INTEGER_FORMATS
 from offline_compress.quantize.integer import integer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from offline_compress.quantize.errors import QuantizeError
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.ternary import KMEANS_ITERATIONS
 
 SHRINKS = torch.linspace(1.0, 0.3, 29)  # of the largest magnitude; clipping pays at 2 and 3 bits

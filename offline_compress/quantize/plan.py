@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import (
     CONNECTOR,
     EMBED_TOKENS,
@@ -16,7 +17,6 @@ from offline_compress.export.module_names import (
     VISION,
     layer_count,
 )
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method, method_named
 
 LOW_BIT = ("ternary", "ternary-absmean", "ternary-twn", "binary")

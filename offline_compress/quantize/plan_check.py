@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from custom_ops.spec import WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import EMBED_TOKENS, HEAD
 from offline_compress.quantize.budget import operator_names
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.plan import PlannedMatrix
 
 TABLE_FORMATS = (WeightFormat.INT8, WeightFormat.FLOAT32)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from custom_ops.spec import WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import EMBED_TOKENS, HEAD, linear_names
 from offline_compress.export.weights import LinearWeights, ModelWeights
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.fake_quant import (
     FakeQuantLinear,
     Int8Embedding,

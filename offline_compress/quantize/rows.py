@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from custom_ops.packing import Groups
+from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import LinearWeights
-from offline_compress.quantize.errors import QuantizeError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from custom_ops.packing import Groups
 from custom_ops.spec import WeightFormat
 from edge_vlm.files import whole_file
+from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import LinearWeights
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import Method
 from offline_compress.quantize.grids import BINARY, INTEGER, TERNARY, Grid
 from offline_compress.quantize.integer import grouped_weights

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.descent import descended
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.grids import BINARY, TERNARY, FittedGrid, Grid, nearest
 from offline_compress.quantize.rows import checked
 from offline_compress.saliency.statistics import InputStatistics

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import CONNECTOR, EMBED_TOKENS, HEAD, TEXT
 from offline_compress.models.families.siglip_llama import IMAGE_END, TEXT_BLOCKS, VISION_BLOCKS
-from offline_compress.models.streamed import StreamedVlm
-from offline_compress.quantize.block import Block, watched
-from offline_compress.quantize.calibration_pairs import Batches, CalibrationPairs
-from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.hidden_states import HiddenStates
+from offline_compress.streaming.block import Block, watched
+from offline_compress.streaming.calibration_pairs import Batches, CalibrationPairs
+from offline_compress.streaming.hidden_states import HiddenStates
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 Report = Callable[[float, str], None]
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from offline_compress.models.streamed import StreamedVlm
-from offline_compress.quantize.block import spread_tokens
-from offline_compress.quantize.calibration_pairs import Batches
 from offline_compress.saliency.gradient_pass import GradientPass, Report, Seen
 from offline_compress.saliency.statistics import InputStatistics
+from offline_compress.streaming.block import spread_tokens
+from offline_compress.streaming.calibration_pairs import Batches
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 LARGEST_GRAM = 8192  # inputs; of wider matrices the diagonal is kept
 See = Callable[[str, InputStatistics], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from offline_compress.quantize.errors import QuantizeError
+from offline_compress.errors import QuantizeError
 
 
 @dataclass

@@ -18,11 +18,11 @@ import torch
 
 from edge_vlm.errors import EdgeVlmError
 from edge_vlm.files import make_folder, whole_file
-from offline_compress.models.streamed import StreamedVlm
-from offline_compress.quantize.calibration_pairs import Batches
-from offline_compress.quantize.errors import QuantizeError
+from offline_compress.errors import QuantizeError
 from offline_compress.saliency.gradient_pass import GradientPass, Report, Seen
 from offline_compress.saliency.statistics import clipped_to_mean_one
+from offline_compress.streaming.calibration_pairs import Batches
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 
 class TokenSaliency:

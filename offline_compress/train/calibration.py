@@ -11,18 +11,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import LinearWeights, ModelWeights
-from offline_compress.models.streamed import StreamedVlm
 from offline_compress.quantize.awq import divided_norms
 from offline_compress.quantize.block import SolveConfig
 from offline_compress.quantize.blockwise import BlockwiseRun
 from offline_compress.quantize.budget import Losses, plan_under_budget
 from offline_compress.quantize.cost import Cost
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.format_errors import measure_formats
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
 from offline_compress.quantize.solved_linear import SolvedLinear, grid_of
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 from offline_compress.train.compression import Source
 from offline_compress.train.qat import BatchSource
 

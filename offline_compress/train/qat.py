@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edge_vlm.errors import InputError
-from offline_compress.quantize.errors import QuantizeError
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.replace import low_bit_layers
 from offline_compress.train.checkpoint import require_same_options
 from offline_compress.train.distillation import (

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize.budget import Losses, budget_of_bits
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.report import MatrixReport, plan_table, planned_rows, stored_rows
 from offline_compress.train.calibration import automatic_plan, calibrated
 from offline_compress.train.compression import Source

@@ -9,11 +9,11 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
 from offline_compress.quantize.awq import divided_norms  # noqa: E402
 from offline_compress.quantize.block import SolveConfig  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES, BlockwiseRun  # noqa: E402
 from offline_compress.quantize.grids import Grid  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 GRID, STRENGTH = Grid("integer", 4, group=32), 20.0
 

@@ -9,12 +9,12 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.block import SALIENCY, SolveConfig  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES, BlockwiseRun  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.format_errors import measure_formats  # noqa: E402
 from offline_compress.quantize.grids import Grid  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 VISION, TEXT = (f"{half}.1" for half in HALVES)
 

@@ -13,13 +13,14 @@ import numpy as np  # noqa: E402
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
 from edge_vlm.errors import EdgeVlmError, InputError, OutputError  # noqa: E402
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize import block_work  # noqa: E402
-from offline_compress.quantize.block import Block, SolveConfig, block_saliency  # noqa: E402
+from offline_compress.quantize.block import SolveConfig, block_saliency  # noqa: E402
 from offline_compress.quantize.block_work import States  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES, BlockwiseRun  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.grids import Grid  # noqa: E402
+from offline_compress.streaming.block import Block  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 GRID = Grid("integer", 4, group=32)
 

@@ -8,11 +8,11 @@ import pytest
 from tiny_model import CONFIG, random_tensors
 
 from edge_vlm.errors import InputError
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import linear_names
 from offline_compress.export.weights import ModelWeights
 from offline_compress.quantize import budget as budgets
 from offline_compress.quantize.budget import Choice, FusedMatrices, plan_under_budget, spend
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import stored_bytes
 from offline_compress.quantize.plan_file import plan_of, read_plan
 

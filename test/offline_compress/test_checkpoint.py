@@ -17,8 +17,8 @@ from custom_ops.spec import WeightFormat
 from edge_vlm.errors import OutputError
 from edge_vlm.runtime.bundle import Bundle
 from offline_compress.commands import export as export_command
+from offline_compress.errors import CheckpointError, ExportError
 from offline_compress.export.checkpoint import Checkpoint
-from offline_compress.export.errors import CheckpointError, ExportError
 from offline_compress.export.model_shape import read_text_shape, read_vision_shape
 from offline_compress.export.module_names import HEAD
 from offline_compress.export.prompt import Prompt, read_special_tokens
@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path, monkeypatch: pytest.M
 def test_somebody_elses_folder_is_not_replaced(tmp_path: Path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match="not a bundle"):
+    with pytest.raises(OutputError, match="not a bundle"):
         write_bundle(tmp_path / "work", random_weights())
     assert (tmp_path / "work" / "notes.txt").read_text() == "mine"
 

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from edge_vlm.errors import InputError  # noqa: E402
+from offline_compress.errors import CheckpointError  # noqa: E402
 from offline_compress.evaluate.captioning import answer_log_probabilities, greedy_captions  # noqa: E402
-from offline_compress.export.errors import CheckpointError  # noqa: E402
 from offline_compress.models.demo_model import IMAGE_TOKENS, build_demo_model, demo_config, save_folder  # noqa: E402
 from offline_compress.models.loading import ImageSettings, load_vlm  # noqa: E402
 from offline_compress.models.scenes import captions, sample_scene  # noqa: E402

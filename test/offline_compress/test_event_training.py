@@ -14,8 +14,8 @@ from edge_vlm.events.classifier import EventClassifier
 from edge_vlm.events.model import EventModel
 from edge_vlm.events.surface import EventSurface
 from edge_vlm.sources.event_clip import EventClip, clip_between
+from offline_compress.errors import ExportError
 from offline_compress.evaluate.event_accuracy import event_accuracy
-from offline_compress.export.errors import ExportError
 from offline_compress.export.event_model_writer import EventModelDescription, event_weights, export_event_model
 from offline_compress.train.event_frames import EventFrames, FrameRule, cached_frames, draw_frames
 

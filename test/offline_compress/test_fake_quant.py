@@ -10,9 +10,9 @@ pytest.importorskip("transformers")
 from tiny_vlm import tiny_batch, tiny_vlm  # noqa: E402
 
 from custom_ops.spec import WeightFormat  # noqa: E402
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.export.module_names import linear_names  # noqa: E402
 from offline_compress.quantize.binary import binary  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.fake_quant import Int8Embedding, Int8Linear, LowBitLinear  # noqa: E402
 from offline_compress.quantize.plan import Plan, Rule, default_plan  # noqa: E402
 from offline_compress.quantize.replace import quantise_model, to_model_weights  # noqa: E402

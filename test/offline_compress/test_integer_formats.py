@@ -10,7 +10,7 @@ from custom_ops.executor import NumpyInterpreter  # noqa: E402
 from custom_ops.library import load_operators  # noqa: E402
 from custom_ops.packing import Groups  # noqa: E402
 from custom_ops.spec import WeightFormat  # noqa: E402
-from offline_compress.export.errors import ExportError  # noqa: E402
+from offline_compress.errors import ExportError  # noqa: E402
 from offline_compress.export.graph_builder import ModelBuilder  # noqa: E402
 from offline_compress.export.weights import LinearWeights, ModelWeights  # noqa: E402
 from offline_compress.quantize.formats import METHODS, stored_bytes  # noqa: E402

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from custom_ops.spec import WeightFormat
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import linear_names
 from offline_compress.export.weights import LinearWeights, ModelWeights
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.formats import stored_bytes
 from offline_compress.quantize.plan import Plan, Rule, default_plan
 from offline_compress.quantize.report import plan_table, quantise_weights

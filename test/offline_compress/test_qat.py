@@ -11,8 +11,8 @@ pytest.importorskip("transformers")
 from tiny_vlm import tiny_batch, tiny_vlm  # noqa: E402
 
 from edge_vlm.errors import InputError  # noqa: E402
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.export.module_names import linear_names  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.plan import default_plan  # noqa: E402
 from offline_compress.quantize.replace import low_bit_layers, quantise_model  # noqa: E402
 from offline_compress.train.distillation import DistillationConfig, answer_losses  # noqa: E402

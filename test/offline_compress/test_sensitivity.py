@@ -8,10 +8,10 @@ pytest.importorskip("transformers")
 
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
 from offline_compress.quantize.format_errors import measure_formats  # noqa: E402
 from offline_compress.saliency.gradient_pass import GradientPass  # noqa: E402
 from offline_compress.saliency.sensitivity import Sensitivity  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.binary import binary  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.grids import Grid  # noqa: E402
 from offline_compress.quantize.solvers import solve, towards_float  # noqa: E402
 from offline_compress.quantize.ternary import ternary_absmean, ternary_kmeans, ternary_twn  # noqa: E402

@@ -12,7 +12,7 @@ from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
 from offline_compress.evaluate.streamed_perplexity import streamed_perplexity  # noqa: E402
 from offline_compress.models.random_checkpoint import write_random_checkpoint  # noqa: E402
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 
 @pytest.mark.parametrize("tied", [True, False])

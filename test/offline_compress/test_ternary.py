@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
+from offline_compress.errors import QuantizeError
 from offline_compress.quantize.binary import binary
-from offline_compress.quantize.errors import QuantizeError
 from offline_compress.quantize.int8 import int8
 from offline_compress.quantize.ternary import ternary_absmean, ternary_kmeans, ternary_twn
 

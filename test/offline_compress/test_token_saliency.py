@@ -9,12 +9,12 @@ pytest.importorskip("transformers")
 from tiny_vlm import save_tiny, tiny_batch, tiny_vlm  # noqa: E402
 
 from edge_vlm.errors import OutputError  # noqa: E402
-from offline_compress.models.streamed import StreamedVlm  # noqa: E402
+from offline_compress.errors import QuantizeError  # noqa: E402
 from offline_compress.quantize.blockwise import HALVES  # noqa: E402
-from offline_compress.quantize.errors import QuantizeError  # noqa: E402
 from offline_compress.saliency.gradient_pass import GradientPass  # noqa: E402
 from offline_compress.saliency.statistics import clipped_to_mean_one  # noqa: E402
 from offline_compress.saliency.token_saliency import TokenSaliency  # noqa: E402
+from offline_compress.streaming.streamed_vlm import StreamedVlm  # noqa: E402
 
 VISION, TEXT = HALVES
 

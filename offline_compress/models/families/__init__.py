@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from offline_compress.errors import CheckpointError
 from offline_compress.export.checkpoint import Checkpoint
-from offline_compress.export.errors import CheckpointError
 from offline_compress.models.families import idefics3, smolvlm
 from offline_compress.models.families.siglip_llama import SiglipLlama
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_vlm.errors import InputError
+from offline_compress.errors import CheckpointError
 from offline_compress.export.checkpoint import COPY_AGAIN, Checkpoint
-from offline_compress.export.errors import CheckpointError
 from offline_compress.export.model_shape import TextShape, VisionShape, read_text_shape, read_vision_shape
 from offline_compress.export.module_names import CONNECTOR, EMBED_TOKENS, HEAD, PATCH_EMBEDDING, TEXT, VISION, is_tied
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.checkpoint import Checkpoint
 from offline_compress.export.module_names import EMBED_TOKENS, HEAD
 from offline_compress.export.weights import LinearWeights
 from offline_compress.models.families import family_of, open_checkpoint
-from offline_compress.quantize.errors import QuantizeError
 
 
 class StreamedVlm:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong between a Hugging Face folder and a bundle."""
+"""What can go wrong off board, by kind; every error names its file or module and the remedy."""
 
 from custom_ops.errors import EdgeVlmError
 
@@ -10,3 +10,7 @@ class CheckpointError(EdgeVlmError):
 
 class ExportError(EdgeVlmError):
     """The weights or the configuration cannot be written as a bundle; names the module or the setting."""
+
+
+class QuantizeError(EdgeVlmError):
+    """A matrix cannot be quantised, or a plan does not fit the model; names the module or the rule."""

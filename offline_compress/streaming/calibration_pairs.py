@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch.nn import functional
 
+from offline_compress.errors import QuantizeError
 from offline_compress.export.module_names import EMBED_TOKENS
 from offline_compress.models.families.siglip_llama import IMAGE_EMBEDDING, IMAGE_END, VISION_BLOCKS
-from offline_compress.models.streamed import StreamedVlm
 from offline_compress.models.token_sequences import IGNORED_LABEL
-from offline_compress.quantize.errors import QuantizeError
-from offline_compress.quantize.hidden_states import HiddenStates
+from offline_compress.streaming.hidden_states import HiddenStates
+from offline_compress.streaming.streamed_vlm import StreamedVlm
 
 Batches = Sequence[Mapping[str, torch.Tensor]]
 
