@@ -27,6 +27,7 @@ MARKER = b'{"sources": "'  # in the library, in front of the hash of the sources
 HASH_DIGITS = 16
 
 MACHINE_VARIABLE = "EDGE_VLM_BUILD_MACHINE"  # aarch64 with CXX=aarch64-linux-gnu-g++ builds for Arm elsewhere
+COMPILING = "operators: compiling for this machine, once; about a minute"
 COMPILERS = ("c++", "g++", "clang++")
 INSTALL_COMPILER = "install one, for instance: sudo apt install g++"
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
@@ -113,6 +114,7 @@ def build_library(library: Path = PACKAGE_LIBRARY) -> Path:
     compiler, sources = find_compiler(), source_hash()
     if sources is None:
         raise OperatorError(f"{SOURCES}: no sources to build", "install the package again")
+    print(COMPILING, file=sys.stderr, flush=True)
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=library.parent) as folder:

@@ -17,5 +17,9 @@ class EdgeVlmError(Exception):
         return f"{self.what}\n  remedy: {self.remedy}" if self.remedy else self.what
 
 
+class SettingError(EdgeVlmError):
+    """An environment variable asks for what there is not. Nothing else takes over: it was asked for by name."""
+
+
 class OperatorError(EdgeVlmError):
     """The operator library cannot be built, loaded or trusted, or a model misuses an operator."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import logging
 import os
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,13 @@ import numpy as np
 
 from custom_ops import reference, self_test_model, spec
 from custom_ops.build import LIBRARY_NAME, PACKAGE_LIBRARY, build_library, built_hash, source_hash
-from custom_ops.errors import OperatorError
+from custom_ops.errors import OperatorError, SettingError
 from custom_ops.litert import RUNTIME_VARIABLE, Runtime, load_runtime
 from custom_ops.model_check import read_model
 
 LIBRARY_VARIABLE = "EDGE_VLM_OPS_LIBRARY"
 ISA_VARIABLE = "EDGE_VLM_ISA"
+LOG = logging.getLogger(__name__)
 INSTRUCTION_SETS = ("amx", "avx512vnni", "avxvnni", "avx2", "i8mm", "neondot", "neon", "scalar")  # of all CPUs
 REBUILD = 'rebuild it with "python -m custom_ops.build"'
 
@@ -129,7 +130,7 @@ def load_operators(threads: int = 1, isa: str | None = None) -> Operators:
     """The library, loaded and self-tested. ``isa``: a name of INSTRUCTION_SETS; default $EDGE_VLM_ISA or the best.
 
     One that this CPU lacks gives way to the best, with a warning. Raises OperatorError where no library can be built or
-    loaded, or the self-test fails, or for a name that no CPU knows.
+    loaded, or the self-test fails, SettingError for a name that no CPU knows.
     """
     path, runtime = ensure_library(), load_runtime()
     details = describe_library(path)
@@ -142,12 +143,12 @@ def load_operators(threads: int = 1, isa: str | None = None) -> Operators:
 
 
 def choose_isa(wanted: str | None, available: tuple[str, ...]) -> str:
-    """``wanted`` if this CPU runs it, else the best, with a warning. Raises OperatorError for a name of no CPU's."""
+    """``wanted`` if this CPU runs it, else the best, with a warning. Raises SettingError for a name of no CPU's."""
     if not wanted or wanted in available:
         return wanted or available[0]
     if wanted not in INSTRUCTION_SETS:
-        raise OperatorError(f"there is no instruction set {wanted}", f"choose from {', '.join(available)}")
-    warnings.warn(f"this CPU does not run {wanted}, using {available[0]}", RuntimeWarning, stacklevel=3)
+        raise SettingError(f"there is no instruction set {wanted}", f"choose from {', '.join(available)}")
+    LOG.warning("this CPU does not run %s, using %s", wanted, available[0])
     return available[0]
 
 

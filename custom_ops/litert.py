@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from custom_ops.errors import OperatorError
+from custom_ops.errors import OperatorError, SettingError
 
-RUNTIME_VARIABLE = "EDGE_VLM_RUNTIME"
+RUNTIME_VARIABLE, NUMPY = "EDGE_VLM_RUNTIME", "numpy"  # NumPy needs no runtime
 INTERPRETERS = {  # name of the runtime: (module of its interpreter, distribution that holds it)
     "ai_edge_litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),
     "tflite_runtime": ("tflite_runtime.interpreter", "tflite-runtime"),
@@ -39,12 +39,23 @@ class Runtime:
 
 @functools.cache
 def load_runtime() -> Runtime:
-    """The runtime of this process; ``EDGE_VLM_RUNTIME`` names one to insist on. Raises OperatorError if none loads."""
+    """The runtime of this process; ``EDGE_VLM_RUNTIME`` names one to insist on. Raises OperatorError if none loads,
+    SettingError if that one does not."""
     wanted = os.environ.get(RUNTIME_VARIABLE, "")
+    if wanted == NUMPY:
+        raise OperatorError(f"{RUNTIME_VARIABLE}={NUMPY} asks for no runtime", "unset it")
     if wanted and wanted not in INTERPRETERS:
-        raise OperatorError(f"{RUNTIME_VARIABLE}={wanted}: no such runtime", f"name one of {', '.join(INTERPRETERS)}")
+        names = ", ".join((*INTERPRETERS, NUMPY))
+        raise SettingError(f"{RUNTIME_VARIABLE}={wanted}: no such runtime", f"name one of {names}, or unset it")
+    if wanted:
+        try:
+            return import_runtime(wanted)
+        except ImportError as error:
+            raise SettingError(
+                f"{RUNTIME_VARIABLE}={wanted}: cannot be imported ({error})", "install it, or unset the variable"
+            ) from error
     failures = []
-    for name in [wanted] if wanted else INTERPRETERS:
+    for name in INTERPRETERS:
         try:
             return import_runtime(name)
         except ImportError as error:  # noqa: PERF203

@@ -27,6 +27,7 @@ from custom_ops.errors import OperatorError
 MAGIC = b"EVO1"
 HEADER = struct.Struct("<4sHH")
 BLOCK_ROWS = 16  # output rows that are interleaved in one packed block
+MOST_THREADS = 64  # of the delegate: kMaxThreads in plugin.cc
 BLOCK_BYTES = 64  # bytes of one packed block: 16 output rows x 4 bytes
 GROUP_MULTIPLE = 32  # a group of inputs that share a scale is a multiple of this
 

@@ -22,6 +22,7 @@ command -v g++ >/dev/null || command -v c++ >/dev/null || command -v clang++ >/d
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 for lock in "$@"; do
+  echo "edge_vlm: installing $lock into .venv" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --no-binary=pycocoevalcap -r "$lock" ||
     fail "a dependency of $lock has no wheel for $("$python" --version) on $(uname -m), or the package index cannot be reached; see the lines above"
 done

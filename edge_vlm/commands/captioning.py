@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from edge_vlm.commands.numbers import count
+from edge_vlm.commands.numbers import count, threads
 from edge_vlm.default_bundle import default_bundle_path
-from edge_vlm.errors import SourceError
+from edge_vlm.errors import InputError, SourceError
 from edge_vlm.interrupts import interrupted
 from edge_vlm.pipeline_config import ROUTES, VARIANTS, PipelineConfig
 from edge_vlm.replay.display import JsonDisplay, TerminalDisplay
@@ -39,7 +39,7 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--route", choices=ROUTES, default="auto", help="let the router choose the branch, or force one (default: auto)"
     )
     parser.add_argument("--prompt", metavar="TEXT", help="question put to the model (default: the bundle's)")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="inference threads (default: 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="inference threads (default: 1)")
     parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write captions.jsonl, captions.mcap (for Foxglove) and summary.json"
@@ -52,10 +52,12 @@ def open_pipeline(args: argparse.Namespace):
 
     Raises:
         BundleError: the bundle is missing, damaged or not one of ours.
+        InputError: options that contradict each other.
     """
     from edge_vlm.pipeline import CaptionPipeline
     from edge_vlm.runtime.bundle import Bundle
 
+    check_consistent(args)
     bundle = Bundle.load(args.bundle or default_bundle_path())
     config = PipelineConfig(
         variant=args.variant,
@@ -65,6 +67,14 @@ def open_pipeline(args: argparse.Namespace):
         threads=args.threads,
     )
     return CaptionPipeline(bundle, config)
+
+
+def check_consistent(args: argparse.Namespace) -> None:
+    """Frames are computed whole or in part. Raises InputError where the options ask for both."""
+    whole = args.variant == "none" or args.reuse == "off"
+    if (whole and args.route not in ("auto", "full")) or (args.reuse == "off" and args.variant in ("sttf", "anc")):
+        asked = f"--variant {args.variant} --reuse {args.reuse} --route {args.route}"
+        raise InputError(f"{asked}: frames are computed whole, or in part", "leave one of these out")
 
 
 def open_display(args: argparse.Namespace):
@@ -78,6 +88,8 @@ def exit_status(args: argparse.Namespace, result: RunResult, source: Observation
         print(f"interrupted after {result.summary.frames} frames{where}", file=sys.stderr)
         return interrupted()
     if result.error is not None:
+        if args.out is not None:
+            print(f"{result.summary.frames} frames were captioned{where}", file=sys.stderr)
         raise result.error
     if not result.summary.frames:
         raise SourceError(f"{source.name}: not one frame could be captioned", "see the notes above")

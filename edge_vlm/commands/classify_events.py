@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_vlm.commands.numbers import count
+from edge_vlm.commands.numbers import threads
 from edge_vlm.errors import SourceError
 from edge_vlm.events.classifier import EventClassifier, EventStep
 from edge_vlm.events.model import EventModel
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, metavar="FILE", help=".aedat or .bin")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="what train-events wrote")
     parser.add_argument("--reuse", choices=("on", "off"), default="on", help="off computes every token (default: on)")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="inference threads (default: 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="inference threads (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
 
 

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from custom_ops.build import COMPILING
+from custom_ops.library import find_library
 from edge_vlm.default_bundle import default_bundle_path
 from edge_vlm.doctor import machine, packages, permissions
 from edge_vlm.doctor.apart import apart
-from edge_vlm.doctor.check import FAIL, OK, Check, guarded
+from edge_vlm.doctor.check import FAIL, OK, WARN, Check, guarded
+from edge_vlm.errors import OperatorError
 
 EPILOG = """\
 examples:
@@ -35,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not operators_are_built():
+        print(COMPILING, file=sys.stderr, flush=True)  # in a process whose words are not shown
     checks = examine(args.bundle, args.image_topic, args.event_topic)
     healthy = all(check.status != FAIL for check in checks)
     if args.json:
@@ -42,8 +47,25 @@ def run(args: argparse.Namespace) -> int:
     else:
         for check in checks:
             print(check.line())
-        print("everything is in place" if healthy else "not ready: see the FAIL lines")
+        print(verdict(checks))
     return 0 if healthy else 1
+
+
+def operators_are_built() -> bool:
+    try:
+        return find_library() is not None
+    except OperatorError:  # a check says more of it
+        return True
+
+
+def verdict(checks: list[Check]) -> str:
+    """The last line."""
+    if any(check.status == FAIL for check in checks):
+        return "not ready: see the FAIL lines"
+    limits = sum(check.status == WARN for check in checks)
+    if not limits:
+        return "everything is in place"
+    return f"ready, with {limits} limitation{'s' if limits > 1 else ''}: see the WARN line{'s' if limits > 1 else ''}"
 
 
 def examine(bundle: Path | None, image_topic: str | None = None, event_topic: str | None = None) -> list[Check]:
@@ -59,6 +81,8 @@ def examine(bundle: Path | None, image_topic: str | None = None, event_topic: st
     ]
     if packages.importable("rclpy"):
         subjects.append(("ros graph", lambda: _graph_checks(image_topic, event_topic)))
+    elif image_topic or event_topic:
+        subjects.append(("ros graph", lambda: [packages.no_graph()]))
     return [check for name, subject in subjects for check in guarded(name, subject)]
 
 

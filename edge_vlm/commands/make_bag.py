@@ -15,7 +15,7 @@ import cv2
 from rich.progress import track
 
 from edge_vlm.commands.numbers import count
-from edge_vlm.errors import SourceError
+from edge_vlm.errors import OutputError, SourceError
 from edge_vlm.sources.bag_writer import BagWriter
 from edge_vlm.sources.video import CameraSource, open_video
 
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", choices=("simulated", "none"), default="simulated", help="default: simulated")
     parser.add_argument("--size", type=_size, metavar="WxH", help="scale the frames, for example 320x240")
     parser.add_argument("--raw", action="store_true", help="sensor_msgs/Image (large) instead of CompressedImage")
-    parser.add_argument(
-        "--jpeg-quality", type=int, choices=range(1, 101), default=90, metavar="1..100", help="default: 90"
-    )
+    parser.add_argument("--jpeg-quality", type=_quality, default=90, metavar="1..100", help="default: 90")
     parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.out.suffix in (".db3", ".bag"):
+        raise OutputError(f"{args.out}: make-bag writes mcap", "name a FILE.mcap, or a folder")
     source = open_video(args.video)
     try:
         if isinstance(source, CameraSource):
@@ -54,6 +54,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}")
     print(f"{args.out}: {frames} frames" + ("" if args.events == "none" else " and their simulated events"))
     return 0
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 100")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

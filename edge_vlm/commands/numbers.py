@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import argparse
 
+from custom_ops.spec import MOST_THREADS
+
 
 def count(text: str) -> int:
     """A whole number, at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("must be a whole number, at least 1")
+    return int(text)
+
+
+def threads(text: str) -> int:
+    """Threads of the inference engine."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_THREADS}")
     return int(text)
 
 

@@ -19,7 +19,7 @@ EPILOG = """\
 examples:
   edge-vlm replay bags/sample.mcap --out out/demo
   edge-vlm replay my_bag --image-topic /camera/image_raw --event-topic none
-  edge-vlm replay my_bag --reuse off --route full --out out/full    what do the savings cost on my own recording?
+  edge-vlm replay my_bag --reuse off --out out/full                 what do the savings cost on my own recording?
   edge-vlm replay events_only_bag --event-frames 20                 an event camera alone, drawn 20 times a second
 
 Replaying a recording twice gives the same captions, tokens and branches: the lines of captions.jsonl are equal

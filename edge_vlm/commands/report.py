@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from edge_vlm.files import write_bytes
+from edge_vlm.replay.output_folder import PICTURE
 from edge_vlm.replay.picture import draw
 from edge_vlm.replay.read_results import read_results
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     image = draw(read_results(args.folder))
-    path = args.out or args.folder / "timeline.png"
+    path = args.out or args.folder / PICTURE
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(path, data.tobytes())
     print(path)

@@ -13,6 +13,7 @@ from edge_vlm.doctor.check import FAIL, OK, WARN, Check
 # What the operators can use, by the names that /proc/cpuinfo gives them.
 _X86_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 _ARM_FEATURES = ("asimd", "asimddp", "i8mm", "sve")
+POWERCAP = Path("/sys/class/powercap")
 
 
 def checks() -> list[Check]:
@@ -30,7 +31,10 @@ def energy_checks() -> list[Check]:
     finally:
         meter.close()
     if meter.source == "unavailable":
-        remedy = "figures then say unavailable; RAPL is readable by root, or after: chmod a+r .../energy_uj"
+        counters = sorted(POWERCAP.glob("*/energy_uj"))
+        remedy = "figures then say unavailable"
+        if counters:
+            remedy += f"; the counters of the processor are read by root, or after: sudo chmod a+r {counters[0]}"
         return [Check("energy", WARN, f"no sensor: {energy.note}", remedy)]
     if energy.joules is None:
         return [Check("energy", OK, f"{meter.source} (no sample in so short a window)")]

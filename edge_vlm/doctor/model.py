@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_vlm.doctor.check import OK, WARN, Check
-from edge_vlm.errors import EdgeVlmError
+from edge_vlm.errors import OperatorError
 
 BUILTIN_REMEDY = "ai-edge-litert 2.3 or later has matrices of its own, which take over where the operators cannot"
 
@@ -21,7 +21,7 @@ def operators_checks() -> list[Check]:
 
     try:
         info = load_operators().info
-    except EdgeVlmError as error:
+    except OperatorError as error:
         without = why_not_builtin()
         if not without:
             return [Check("operators", WARN, f"{BUILTIN_NAME} will compute, slower: {error.what}", error.remedy)]
@@ -57,7 +57,7 @@ def caption_checks(path: Path) -> list[Check]:
         report = pipeline.step(Observation(Frame(1, np.full((48, 64, 3), 128, np.uint8))))
     finally:
         pipeline.close()
-    engine = engine_name()
+    engine = engine_name(1)
     detail = f"a picture captioned in {report.total_ms:.0f} ms with {engine}"
     if engine.startswith("NumPy"):
         return [Check("caption", WARN, detail, "the lines on litert and operators say what the fast engine lacks")]

@@ -17,9 +17,11 @@ NEEDED = (
     ("tokenizers", "tokenizers"),
     ("rosbags", "rosbags"),
     ("mcap", "mcap"),
+    ("zstandard", "zstandard"),
     ("rich", "rich"),
     ("PyYAML", "yaml"),
 )
+SOURCE_ROS = "source /opt/ros/<distro>/setup.bash"
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime"), ("tensorflow", "tensorflow"))
 
 
@@ -30,16 +32,19 @@ def checks() -> list[Check]:
 def ros_checks() -> list[Check]:
     """rclpy and the message packages; only the node needs them."""
     distro = os.environ.get("ROS_DISTRO", "")
-    try:
-        importlib.import_module("rclpy")
-    except ImportError:
+    if not importable("rclpy"):
         detail = "rclpy is not importable: the node cannot run; replay and watch do not need it"
-        return [Check("ros", WARN, detail, "source /opt/ros/<distro>/setup.bash, if you want the node")]
+        return [Check("ros", WARN, detail, f"{SOURCE_ROS}, if you want the node")]
     absent = [name for name in ("vision_msgs", "diagnostic_msgs", "event_camera_msgs") if not importable(name)]
     if absent:
         packages = " ".join(f"ros-{distro or '<distro>'}-{name.replace('_', '-')}" for name in absent)
         return [Check("ros", WARN, f"{distro}: without {', '.join(absent)}", f"sudo apt install {packages}")]
     return [Check("ros", OK, f"{distro}: rclpy and messages")]
+
+
+def no_graph() -> Check:
+    """Topics were named, and there is no ROS to look for them in."""
+    return Check("ros graph", WARN, "topics are not looked at: rclpy is not importable", SOURCE_ROS)
 
 
 def _package(distribution: str, module: str) -> Check:

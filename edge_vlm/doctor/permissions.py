@@ -23,8 +23,8 @@ def checks() -> list[Check]:
 
 def _writable(path: Path) -> bool:
     """Whether a file can be made there, or in the nearest folder above that exists."""
-    existing = next((folder for folder in (path, *path.parents) if folder.is_dir()), path)
     try:
+        existing = next((folder for folder in (path, *path.parents) if folder.is_dir()), path)
         with tempfile.TemporaryFile(dir=existing):
             return True
     except OSError:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from edge_vlm.errors import BundleError
 from edge_vlm.events.surface import SurfaceConfig
-from edge_vlm.runtime.bundle import FileInfo, VisionInfo, check_file, read_json
+from edge_vlm.runtime.bundle import BUNDLE_JSON, FileInfo, VisionInfo, check_file, read_json
 from edge_vlm.runtime.bundle_fields import read_fields
 
 FORMAT, VERSION = "edge_vlm.event_model", 1
@@ -71,6 +71,10 @@ class EventModel:
         folder = Path(path)
         if not folder.is_dir():
             raise BundleError(f"{folder}: no such folder", "name a folder that edge-vlm-compress train-events wrote")
+        if (folder / "model" / MODEL_JSON).is_file():
+            raise BundleError(f"{folder}: the model is in a folder below", f"name {folder / 'model'}")
+        if (folder / BUNDLE_JSON).is_file():
+            raise BundleError(f"{folder}: a captioner's bundle, no event model", TRAIN_AGAIN)
         try:
             return _load(folder, verify)
         except BundleError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_vlm.errors import OutputError
 from edge_vlm.files import write_json
 from edge_vlm.observation import Observation
 from edge_vlm.replay.captions_mcap import CaptionsMcap
@@ -12,12 +13,12 @@ from edge_vlm.replay.line_file import LineFile, cannot_write
 from edge_vlm.replay.record import to_line
 from edge_vlm.step_report import StepReport
 
-LINES, RECORDING, SUMMARY = "captions.jsonl", "captions.mcap", "summary.json"
+LINES, RECORDING, SUMMARY, PICTURE = "captions.jsonl", "captions.mcap", "summary.json", "timeline.png"
 
 
 class OutputFolder:
     """Lines are there as they come; the recording and the summary when ``finish`` is called. Results of a former run
-    in the same folder are replaced.
+    in the same folder are replaced; a picture of that run goes too.
 
     Raises:
         OutputError: the folder cannot be made or written.
@@ -25,9 +26,11 @@ class OutputFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file", "name a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (RECORDING, SUMMARY):
+            for name in (RECORDING, SUMMARY, PICTURE):
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error

@@ -26,6 +26,9 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    from edge_vlm.ros.installed import require_ros
+
+    require_ros()
     _ensure_log_folder()
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor

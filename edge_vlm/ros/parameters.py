@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from custom_ops.spec import MOST_THREADS
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -109,7 +111,7 @@ PARAMETERS = (
         at_configure=True,
         choices=("auto", "battery", "power_topic", "battery_topic"),
     ),
-    Parameter("threads", 1, "Threads of the inference engine.", at_configure=True, low=1, high=64),
+    Parameter("threads", 1, "Threads of the inference engine.", at_configure=True, low=1, high=MOST_THREADS),
 )
 
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

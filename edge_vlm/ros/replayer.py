@@ -17,6 +17,7 @@ from pathlib import Path
 from edge_vlm.commands.numbers import count, positive
 from edge_vlm.errors import EdgeVlmError, InputError, OutputError, SourceError
 from edge_vlm.replay.line_file import LineFile, cannot_write
+from edge_vlm.ros.installed import require_ros
 
 WAIT_FOR_NODE_S = 60.0
 _TRAILING_S = 2.0  # after the last message
@@ -27,20 +28,25 @@ _SETTLE_S, _SETTLE_PER_PACKET_S = 0.02, 0.006
 
 def main(args: list[str] | None = None) -> int:
     """Exit status 0 if captions came, 1 with the reason if not."""
+    try:
+        require_ros()
+        return _run(sys.argv if args is None else args)
+    except EdgeVlmError as error:
+        print(f"replayer: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(argv: list[str]) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException
     from rclpy.utilities import remove_ros_args
 
-    argv = sys.argv if args is None else args
     options = _parser().parse_args(remove_ros_args(argv)[1:])
     rclpy.init(args=argv)
     try:
         return _play(options)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
-    except EdgeVlmError as error:
-        print(f"replayer: {error}", file=sys.stderr)
-        return 1
     finally:
         rclpy.try_shutdown()
 

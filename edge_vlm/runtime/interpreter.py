@@ -16,11 +16,11 @@ from custom_ops.builtin_linear import why_not_builtin
 from custom_ops.errors import OperatorError
 from custom_ops.executor import NumpyInterpreter
 from custom_ops.library import load_operators
-from custom_ops.litert import RUNTIME_VARIABLE
+from custom_ops.litert import NUMPY, RUNTIME_VARIABLE
 from edge_vlm.errors import BundleError
 from edge_vlm.runtime.bundle import EXPORT_AGAIN
 
-NUMPY, LITERT = "numpy", "litert"
+LITERT = "litert"
 NUMPY_NAME = "NumPy reference"
 BUILTIN_NAME = "NumPy with LiteRT's own int2 and int8 matrices"
 MAX_DEFAULT_THREADS = 4

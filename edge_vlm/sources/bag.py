@@ -118,7 +118,7 @@ def _open_storage(path: Path) -> Storage:
         raise SourceError(f"{path} is empty (0 bytes)", RERECORD)
     raise SourceError(
         f"{path} is no recording: neither mcap, sqlite3 (.db3) nor ROS 1 bag",
-        "give a rosbag2 folder, .mcap, .db3 or .bag",
+        "give a rosbag2 folder, .mcap, .db3 or .bag; caption videos with: edge-vlm watch",
     )
 
 

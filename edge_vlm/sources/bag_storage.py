@@ -33,7 +33,7 @@ class RawMessage:
 
 def damaged(path: Path, cause: object) -> SourceError:
     """The error of a file that ends or breaks before its end."""
-    return SourceError(f"{path} is cut or damaged: {cause}", f"what could be read of it was used; {RERECORD}")
+    return SourceError(f"{path} is cut or damaged: {cause}", f"what can be read of it is used; {RERECORD}")
 
 
 class Storage(Protocol):

@@ -59,6 +59,8 @@ def choose_event_topic(
     Raises:
         SourceError: no such topic, or none of that kind.
     """
+    if event_topic == NO_EVENTS:
+        raise SourceError("pictures of events were asked for, and no events", "leave one of the two options out")
     said: list[str] = []
     events = _named(path, topics, event_topic, EVENT_TYPES, "event") or _found(topics, EVENT_TYPES, "event", said)
     if events is None:
@@ -80,7 +82,9 @@ def _named(path: Path, topics: Mapping[str, TopicInfo], name: str | None, types:
         return None
     topic = topics.get(name) or topics.get("/" + name)
     if topic is None:
-        raise SourceError(f"{path} has no topic {name}; it has {listing(topics)}", f"name one of these as {kind} topic")
+        fitting = ", ".join(sorted(topic.name for topic in topics.values() if topic.message_type in types))
+        remedy = f"{kind} topics: {fitting}" if fitting else f"none of these is a {kind} topic"
+        raise SourceError(f"{path} has no topic {name}; it has {listing(topics)}", remedy)
     if topic.message_type not in types:
         raise SourceError(
             f"topic {topic.name} of {path} is a {topic.message_type}, no {kind} topic",

@@ -31,7 +31,7 @@ def open_event_frames(
         SourceError: no recording, no event topic in it, or an impossible rate.
     """
     if not 0.0 < rate_hz <= 10_000.0:
-        raise SourceError(f"event frames at {rate_hz} Hz", "give a rate between 0 and 10000, for example 20")
+        raise SourceError(f"event frames at {rate_hz} Hz", "give a rate above 0, at most 10000, for example 20")
     recording = open_recording(path)
     try:
         topic, said = choose_event_topic(Path(path), recording.topics, event_topic)

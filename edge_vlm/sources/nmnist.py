@@ -88,13 +88,14 @@ def _read_packed(path: Path) -> Iterator[EventClip]:
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays, found to fit each other."""
+    other = "name the data set's folder, or an .npz with xyp, dt, offsets, ..."
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise SourceError(f"{path}: no packed N-MNIST (it is no .npz)", other)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name].astype(kind, copy=False) for name, kind in _ARRAYS.items()}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SourceError(
-            f"{path}: no packed N-MNIST ({error})", "name the data set's folder, or an .npz with xyp, dt, offsets, ..."
-        ) from error
+        raise SourceError(f"{path}: no packed N-MNIST ({error})", other) from error
     events, clips, offsets = len(arrays["xyp"]), len(arrays["label"]), arrays["offsets"]
     fits = (
         arrays["xyp"].shape == (events, 3)

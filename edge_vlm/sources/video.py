@@ -21,6 +21,7 @@ from edge_vlm.observation import Frame, Observation
 from edge_vlm.sources.source import SourceCounts
 
 NEWER_FRAME = "newer frame came first"
+RECORDINGS = (".mcap", ".db3", ".bag")
 FIRST_STAMP_NS = 1_000_000_000  # a stamp of zero means "no stamp" in ROS, so that videos begin at second 1
 _CAMERA_SILENCE_S = 5.0
 
@@ -40,11 +41,14 @@ def open_video(name: str) -> VideoSource | CameraSource:
     capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
     if not capture.isOpened():
         capture.release()
-        remedy = (
-            "check that it is plugged in, that no other program holds it, and that you may read it (group video)"
-            if is_camera
-            else "it is damaged, cut, or of a format that this OpenCV cannot decode (try: ffprobe)"
-        )
+        if is_camera:
+            remedy = "check that it is plugged in, free, and that you may read it (group video)"
+        elif "://" in name:
+            remedy = "check the address, the network, and that the camera answers (try: ffprobe)"
+        elif Path(name).suffix in RECORDINGS:
+            remedy = "caption recordings with: edge-vlm replay"
+        else:
+            remedy = "it is damaged, cut, or of a format that this OpenCV cannot decode (try: ffprobe)"
         raise SourceError(f"cannot open {'camera' if is_camera else 'video'} {name}", remedy)
     return CameraSource(name, capture) if is_camera or "://" in name else VideoSource(name, capture)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from custom_ops import build, library, litert, self_test_model, spec
-from custom_ops.errors import OperatorError
+from custom_ops.errors import OperatorError, SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,14 +91,14 @@ def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
 def test_the_instruction_set_can_be_forced():
     program = "from custom_ops.library import library_info; print('isa', library_info().isa)"
     assert "isa scalar" in run_python("-c", program, EDGE_VLM_ISA="scalar").stdout
-    with pytest.raises(OperatorError, match="no instruction set mmx"):
+    with pytest.raises(SettingError, match="no instruction set mmx"):
         library.load_operators(1, "mmx")
 
 
-def test_an_instruction_set_that_this_cpu_lacks_gives_way_to_the_best(operators):
+def test_an_instruction_set_that_this_cpu_lacks_gives_way_to_the_best(operators, caplog):
     lacking = next(name for name in library.INSTRUCTION_SETS if name not in operators.info.available_isas)
-    with pytest.warns(RuntimeWarning, match=f"does not run {lacking}, using"):
-        assert library.load_operators(1, lacking).info.isa == operators.info.available_isas[0]
+    assert library.load_operators(1, lacking).info.isa == operators.info.available_isas[0]
+    assert f"does not run {lacking}, using" in caplog.text
     program = "from custom_ops.library import load_operators; o = load_operators(); "
     program += f"o.runtime.load_delegate(str(o.info.path), {{'isa': '{lacking}'}}); print('alive')"
     result = run_python("-c", program)
@@ -138,7 +138,9 @@ def test_the_self_test_names_library_and_runtime(monkeypatch, operators):
 def test_an_unknown_runtime_is_refused():
     program = "from custom_ops.litert import load_runtime; load_runtime()"
     result = run_python("-c", program, EDGE_VLM_RUNTIME="caffe")
-    assert "EDGE_VLM_RUNTIME=caffe: no such runtime" in result.stderr
+    assert "EDGE_VLM_RUNTIME=caffe: no such runtime" in result.stderr and "tensorflow, numpy" in result.stderr
+    absent = run_python("-c", program, EDGE_VLM_RUNTIME="tflite_runtime").stderr
+    assert "EDGE_VLM_RUNTIME=tflite_runtime: cannot be imported" in absent and "unset the variable" in absent
 
 
 @pytest.mark.parametrize("absent", range(len(litert.INTERPRETERS)))

@@ -201,6 +201,8 @@ def test_event_frames_draw_the_events_of_each_interval(tmp_path, messages):
     source.close()
     with pytest.raises(SourceError, match="0 Hz"):
         open_event_frames(folder, rate_hz=0)
+    with pytest.raises(SourceError, match="pictures of events were asked for, and no events"):
+        open_event_frames(folder, rate_hz=1.0, event_topic="none")
 
 
 def test_missing_empty_and_foreign_paths(tmp_path):

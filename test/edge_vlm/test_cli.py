@@ -172,7 +172,7 @@ def test_report_without_results(tmp_path, capsys):
 def test_options_reach_the_pipeline(monkeypatch, tmp_path):
     """Through the parser into the pipeline's own configuration."""
     args = cli.parser("replay").parse_args(
-        ["replay", "x", "--variant", "sttf", "--reuse", "off", "--route", "full", "--prompt", "What?"]
+        ["replay", "x", "--variant", "none", "--reuse", "off", "--route", "full", "--threads", "2", "--prompt", "What?"]
     )
     made = {}
 
@@ -186,8 +186,28 @@ def test_options_reach_the_pipeline(monkeypatch, tmp_path):
     monkeypatch.setattr("edge_vlm.pipeline.CaptionPipeline", lambda bundle, config: config)
     args.bundle = tmp_path
     config = captioning.open_pipeline(args)
-    assert (config.variant, config.reuse, config.route, config.question) == ("sttf", False, "full", "What?")
-    assert made["path"] == tmp_path
+    assert (config.variant, config.reuse, config.route, config.question) == ("none", False, "full", "What?")
+    assert made["path"] == tmp_path and config.threads == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--variant", "sttf", "--reuse", "off"),
+        ("--variant", "none", "--route", "sparse"),
+        ("--reuse", "off", "--route", "reuse"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(capsys, bag, words):
+    assert cli.main(["replay", str(bag), *words]) == 1
+    assert "frames are computed whole, or in part" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "65", "two"])
+def test_threads_are_those_that_the_engine_takes(capsys, value):
+    with pytest.raises(SystemExit):
+        cli.main(["replay", "x", "--threads", value])
+    assert "must be a whole number from 1 to 64" in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """doctor: every line a finding, every failing one with its remedy, and no way to bring it down."""
 
+import importlib
 import json
 import os
 import shutil
@@ -13,9 +14,9 @@ import pytest
 from custom_ops.litert import INTERPRETERS
 from edge_vlm import cli
 from edge_vlm.commands import doctor
-from edge_vlm.doctor import packages
+from edge_vlm.doctor import packages, permissions
 from edge_vlm.doctor.apart import apart
-from edge_vlm.doctor.check import FAIL, OK, WARN, guarded
+from edge_vlm.doctor.check import FAIL, OK, WARN, Check, guarded
 from edge_vlm.errors import BundleError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,31 @@ def test_a_damaged_bundle_is_named_and_nothing_is_run_on_it(tiny_bundle, tmp_pat
     assert "sha256" in line
     assert "not ready" in shown
     assert "caption " not in shown
+
+
+def test_the_last_line_counts_limitations():
+    good, limited, bad = (Check("x", status, "") for status in (OK, WARN, FAIL))
+    assert doctor.verdict([good]) == "everything is in place"
+    assert doctor.verdict([good, limited]) == "ready, with 1 limitation: see the WARN line"
+    assert doctor.verdict([limited, bad, limited]) == "not ready: see the FAIL lines"
+
+
+def test_a_home_that_cannot_be_entered_is_a_limitation(monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.is_dir", refused)
+    (check,) = permissions.checks()
+    assert check.status == WARN and "XDG_CACHE_HOME" in check.remedy
+
+
+@pytest.mark.parametrize("name", ["captioner", "replayer"])
+def test_an_executable_of_ros_says_that_there_is_none(name, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    monkeypatch.setattr("edge_vlm.ros.captioner._on_signals", lambda handler: None)  # they would outlive the test
+    executable = importlib.import_module(f"edge_vlm.ros.{name}")
+    assert executable.main([name, "--help"]) == 1
+    assert "rclpy cannot be imported" in (said := capsys.readouterr().err) and "edge-vlm replay" in said
 
 
 def test_json_output(tiny_bundle, capsys):

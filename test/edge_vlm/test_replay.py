@@ -86,6 +86,15 @@ def test_the_summary_counts_and_says_why_there_is_no_energy(bag, tmp_path, fake_
     assert display.rows["frames"] == "7 captioned of 7 images"
 
 
+def test_a_picture_of_a_former_run_does_not_stay(bag, tmp_path, fake_pipeline):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "timeline.png").write_bytes(b"a picture")
+    replay(bag, fake_pipeline(), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "captions.jsonl", "captions.mcap", "summary.json",
+    ]  # fmt: skip
+
+
 def test_two_replays_are_equal_but_for_what_was_measured(bag, tmp_path, fake_pipeline):
     for name in ("a", "b"):
         replay(bag, fake_pipeline(), tmp_path / name)
