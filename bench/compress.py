@@ -21,7 +21,6 @@ from bench.plan_rows import plan_rows
 from bench.qat_rows import qat_rows
 from bench.rows import Row, rows_table, write_rows
 from bench.trained_rows import trained_rows
-from bench.trained_seeds import trained_seed_rows
 from bench.training_free import Subject, measure_all
 from bench.training_free_rows import draw_ablation, training_free_rows
 from bench.weight_error_rows import weight_error_rows
@@ -54,7 +53,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="of calibration and training (default: %(default)s)")
     parser.add_argument("--qat-steps", type=int, default=60, help="of the short trainings; 0: none (default: 60)")
     parser.add_argument(
-        "--train-steps", type=int, default=300, help="of the photo captioner's trainings (default: %(default)s)"
+        "--train-steps", type=int, default=300, help="of trainings with distillation; 0: none (default: %(default)s)"
     )
     parser.add_argument(
         "--known-only", action="store_true", help="compress and train nothing anew: rows of what WORK holds"
@@ -87,7 +86,8 @@ def demo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
 
     subject = Subject("demo", folder, batches, samples, KeptFigures(args.work / "demo", args.known_only))
     rows = subject_rows(subject, args, console)
-    rows += trained_rows("demo", args.models, samples, console)
+    if args.train_steps:
+        rows += trained_rows(subject, ("--data-cache", str(cache)), args.train_steps, args.seeds, console)
     return rows + initialisation_rows(subject, lambda seed: scene_data(folder, cache, BATCH, seed).batches, args)
 
 
@@ -107,7 +107,7 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
     rows = photo_float_rows(subject) + subject_rows(subject, args, console)
     if args.train_steps:
         data = ("--images", str(args.photos), "--plain-captions")
-        rows += trained_seed_rows(subject, data, args.train_steps, args.seeds, console)
+        rows += trained_rows(subject, data, args.train_steps, args.seeds, console)
     return rows + initialisation_rows(
         subject, lambda seed: pair_batches(folder, train, BATCH, seed, lower_case=True), args
     )

@@ -15,12 +15,10 @@ pytest.importorskip("transformers")
 from tiny_model import write_hf_folder  # noqa: E402
 
 from bench.kept import KeptFigures  # noqa: E402
-from bench.trained_rows import ratio_rows  # noqa: E402
-from bench.trained_seeds import METHODS, trained_seed_rows  # noqa: E402
+from bench.trained_rows import METHODS, trained_rows  # noqa: E402
 from bench.training_free import Measured, Subject, Variant  # noqa: E402
 from bench.training_free_rows import draw_ablation, training_free_rows  # noqa: E402
 from bench.weight_error_rows import KNOWN, weight_error_rows  # noqa: E402
-from offline_compress.evaluate.pair_evaluation import PairEvaluation  # noqa: E402
 
 
 def found():
@@ -76,7 +74,7 @@ def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_pat
     subject = Subject("photos", folder, lambda seed: [], [], KeptFigures(tmp_path, known_only=True))
     subject.__dict__["identity"] = {"model": "m"}
     console = Console(quiet=True)
-    assert all(row.value is None for row in trained_seed_rows(subject, (), 9, 3, console))
+    assert all(row.value is None for row in trained_rows(subject, (), 9, 3, console))
     subject.kept.folder.joinpath("float-0.json").write_text(
         json.dumps({"identity": {"variant": "float", "model": "m", "seed": 0}, "figures": figures("float", 20.0, 0.5)})
     )
@@ -85,7 +83,7 @@ def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_pat
         identity = {"words": words, "method": "ternary", "options": [], **subject.calibrated_identity(seed)}
         known = {"identity": identity, "figures": figures("t", 20.5, cider)}
         (tmp_path / f"trained-ternary-{seed}.json").write_text(json.dumps(known))
-    rows = {row.name: row for row in trained_seed_rows(subject, (), 9, 3, console)}
+    rows = {row.name: row for row in trained_rows(subject, (), 9, 3, console)}
     cider = rows["photos: ternary, trained: CIDEr / float"]
     assert cider.value == pytest.approx(0.98) and cider.holds and "3 seeds" in cider.note
     assert rows["photos: ternary, trained: perplexity / float"].value == pytest.approx(1.025)
@@ -94,15 +92,3 @@ def test_trained_rows_are_means_over_seeds_and_name_what_is_not_measured(tmp_pat
 
 def figures(variant, perplexity, cider):
     return {"variant": variant, "seed": 0, "perplexity": perplexity, "cider": cider, "weight_mb": 3.0}
-
-
-def test_a_bundle_that_is_not_there_is_not_measured(tmp_path):
-    def evaluated(cider, perplexity):
-        return PairEvaluation("b", ".tflite", 60, 1, perplexity, perplexity, {"cider": cider})
-
-    rows = ratio_rows("demo", {"original": evaluated(5.0, 1.4), "ternary": evaluated(4.95, 1.42)}, tmp_path)
-    values = {row.name: row for row in rows}
-    assert values["demo: ternary, trained: CIDEr / float"].value == pytest.approx(0.99)
-    assert values["demo: ternary, trained: perplexity / float"].holds
-    binary = values["demo: binary, trained: CIDEr / float"]
-    assert binary.value is None and "binary" in binary.note
