@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.peers.contender import serve_requests
 
+MOST_COPIES = 1 << 14
 LEAST_BYTES, MOST_BYTES = 64 << 20, 256 << 20
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 TURN_S = 0.005  # what a turn lasts at least
@@ -41,10 +42,11 @@ class Matrix:
         return np.random.default_rng(1).standard_normal((self.rows, self.inputs)).astype(np.float32)
 
     def copies(self, bits: float) -> int:
-        """How often weights of so many bits are held, so that using all in turn reads each from memory."""
+        """How often weights of so many bits are held, so that using all in turn reads each from memory. Not of matrices
+        so small that nothing but the call would be timed."""
         if self.rows > 1:
             return 1
-        return max(2, round(rotated_bytes() / (self.outputs * self.inputs * bits / 8)))
+        return min(MOST_COPIES, max(2, round(rotated_bytes() / (self.outputs * self.inputs * bits / 8))))
 
 
 def rotated_bytes() -> int:
