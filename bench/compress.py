@@ -96,11 +96,11 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
     if args.photos is None or args.photo_models is None:
         return [Row("photos: all figures", None, note="give --photos and --photo-models")]
     folder = args.photo_models / "model"
-    train = open_pairs(args.photos, "train")
-    samples, _ = pair_samples(open_pairs(args.photos, "test"), args.images, lower_case=True)
+    train = open_pairs(args.photos, "train").plain()
+    samples, _ = pair_samples(open_pairs(args.photos, "test").plain(), args.images)
 
     def batches(seed: int):
-        data = pair_batches(folder, train, BATCH, seed, most=args.pairs, lower_case=True)
+        data = pair_batches(folder, train, BATCH, seed, most=args.pairs)
         return [data.batch(step) for step in range(-(-args.pairs // BATCH))]
 
     subject = Subject("photos", folder, batches, samples, KeptFigures(args.work / "photos", args.known_only))
@@ -108,9 +108,7 @@ def photo_rows(args: argparse.Namespace, console: Console) -> list[Row]:
     if args.train_steps:
         data = ("--images", str(args.photos), "--plain-captions")
         rows += trained_rows(subject, data, args.train_steps, args.seeds, console)
-    return rows + initialisation_rows(
-        subject, lambda seed: pair_batches(folder, train, BATCH, seed, lower_case=True), args
-    )
+    return rows + initialisation_rows(subject, lambda seed: pair_batches(folder, train, BATCH, seed), args)
 
 
 def initialisation_rows(subject: Subject, batches: Callable[[int], BatchSource], args: argparse.Namespace) -> list[Row]:

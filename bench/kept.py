@@ -17,6 +17,7 @@ import torch
 
 from edge_vlm.files import make_folder, sha256_of, write_json
 from offline_compress.evaluate.samples import Sample
+from offline_compress.kept_parts import read_known
 
 MODEL_FILES = ("*.json", "*.safetensors")  # configuration, tokenizer, processor, weights
 
@@ -35,8 +36,8 @@ class KeptFigures:
         and kept. None where they are not known and must not be measured. Raises OutputError."""
         identity = json.loads(json.dumps(identity))  # as it is read again: lists for tuples
         path = self.folder / f"{name.replace(', ', '_').replace(' + ', '_').replace(' ', '_')}.json"
-        known = read_json(path)
-        if known is not None and known.get("identity") == identity:
+        known = read_known(path)
+        if isinstance(known, dict) and known.get("identity") == identity:
             return known["figures"]
         if self.known_only:
             return None
@@ -44,15 +45,6 @@ class KeptFigures:
         make_folder(self.folder)
         write_json(path, {"identity": identity, "figures": figures})
         return figures
-
-
-def read_json(path: Path) -> dict | None:
-    """None for what is not there or was damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def model_digest(folder: Path) -> str:

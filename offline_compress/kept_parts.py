@@ -23,7 +23,7 @@ class KeptParts:
 
     def __init__(self, folder: Path, identity: Mapping[str, object], resume: bool = True) -> None:
         self.folder, self.begun = folder, False
-        known = read(folder / IDENTITY)
+        known = read_known(folder / IDENTITY)
         if resume and known is not None and known == json.loads(json.dumps(identity)):
             self.begun = True
             return
@@ -36,7 +36,7 @@ class KeptParts:
     def of(self, name: str, make: Callable[[], Any]) -> Any:
         """The part called ``name``: the one that is kept, else what ``make`` gives, as JSON gives it back."""
         path = self.folder / f"{name}.json"
-        value = read(path)
+        value = read_known(path)
         if value is None:
             value = json.loads(json.dumps(make()))
             write_json(path, value)
@@ -50,7 +50,7 @@ def is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def read(path: Path) -> Any:
+def read_known(path: Path) -> Any:
     """None for what is not there or was damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

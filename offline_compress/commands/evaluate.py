@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     pairs = open_pairs(args.data, args.split)
     with counted("images looked at", min(len(pairs), args.limit or len(pairs)), console) as looked:
-        samples, skipped = pair_samples(pairs, args.limit, args.plain_captions, looked)
+        samples, skipped = pair_samples(pairs.plain() if args.plain_captions else pairs, args.limit, looked)
     if skipped:
         console.print(skipped_text(skipped))
     results = []

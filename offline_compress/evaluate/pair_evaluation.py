@@ -45,15 +45,12 @@ class PairEvaluation:
 
 
 def pair_samples(
-    pairs: CaptionedImages, most: int | None = None, lower_case: bool = False, report: Progress = lambda done: None
+    pairs: CaptionedImages, most: int | None = None, report: Progress = lambda done: None
 ) -> tuple[list[Sample], dict[str, str]]:
     """The first ``most`` images that decode, with their references, and why others were skipped. ``report`` gets how
-    many were looked at.
-
-    ``lower_case``: references as words without punctuation, for models that were trained on such.
-    """
+    many were looked at."""
     kept, skipped = pairs.decodable(most, report=report)
-    return [PairSample(pairs, index, lower_case) for index in kept], skipped
+    return [PairSample(pairs, index) for index in kept], skipped
 
 
 def evaluate_tflite(

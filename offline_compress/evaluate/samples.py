@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from offline_compress.pairs.captioned_images import CaptionedImages, plain
+from offline_compress.pairs.captioned_images import CaptionedImages
 
 
 class Sample(Protocol):
@@ -32,12 +32,10 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class PairSample:
-    """The `Sample` ``index`` of a set that need not fit in memory: decoded whenever it is asked for. ``lower_case``:
-    references as words without punctuation."""
+    """The `Sample` ``index`` of a set that need not fit in memory: decoded whenever it is asked for."""
 
     pairs: CaptionedImages
     index: int
-    lower_case: bool = False
 
     @property
     def image_rgb(self) -> np.ndarray:
@@ -45,8 +43,7 @@ class PairSample:
 
     @property
     def references(self) -> tuple[str, ...]:
-        captions = self.pairs.captions[self.index]
-        return plain(captions) if self.lower_case else captions
+        return self.pairs.captions[self.index]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.models.pixels import augmented
 from offline_compress.models.token_sequences import answer_ids, prompt_ids, sequences
-from offline_compress.pairs.captioned_images import CaptionedImages, plain
+from offline_compress.pairs.captioned_images import CaptionedImages
 
 KEPT_BYTES = 512 << 20  # of squares: some 900 of 448 pixels, 10,000 of 128
 
@@ -39,12 +39,11 @@ class PairBatches:
     seed: int = 0
     augment: bool = False
     most: int | None = None
-    lower_case: bool = False
 
     def __post_init__(self) -> None:
         self.kept, _ = self.pairs.decodable(self.most, None if self.most is None else self.seed)
         told = [self.pairs.captions[i] for i in self.kept]
-        self.answers = [answer_ids(self.tokenizer, plain(t) if self.lower_case else t) for t in told]
+        self.answers = [answer_ids(self.tokenizer, t) for t in told]
         self.start, self.squares = prompt_ids(self.tokenizer, self.prompt), {}
 
     def __len__(self) -> int:

@@ -53,6 +53,10 @@ class CaptionedImages:
         names, captions = (tuple(row[i] for i in indices) for row in (self.names, self.captions))
         return replace(self, names=names, captions=captions, skipped={}, decoded=decoded or self.decoded)
 
+    def plain(self) -> CaptionedImages:
+        """The same with captions of lower-case words, for models that are trained on such."""
+        return replace(self, captions=tuple(plain(texts) for texts in self.captions))
+
     def decodable(
         self, most: int | None = None, seed: int | None = None, report: Callable[[int], None] = lambda done: None
     ) -> tuple[list[int], dict[str, str]]:

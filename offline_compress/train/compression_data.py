@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from offline_compress.models.chat_prompt import chat_prompt
 from offline_compress.models.folder_tokenizer import open_tokenizer
 from offline_compress.models.loading import ImageSettings, read_image_settings
 from offline_compress.pairs.batches import PairBatches, pair_batches
-from offline_compress.pairs.captioned_images import CaptionedImages, plain
+from offline_compress.pairs.captioned_images import CaptionedImages
 from offline_compress.train.calibration import CalibrationBatches
 from offline_compress.train.qat import BatchSource
 from offline_compress.train.scene_batches import scene_data
@@ -86,7 +85,7 @@ class CaptionedPhotos:
         """``report`` gets how many images were looked at. Raises SourceError where no image can be used,
         CheckpointError for a folder that is no model."""
         if plain_captions:
-            pairs = replace(pairs, captions=tuple(plain(texts) for texts in pairs.captions))
+            pairs = pairs.plain()
         self.folder, self.seed, self.pairs = folder, seed, pairs
         self.image = read_image_settings(folder, read_config(folder))
         self.good, self.skipped = pairs.decodable(report=report)
