@@ -9,13 +9,17 @@ from pathlib import Path
 
 import torch
 
-from edge_vlm.errors import InputError
+from edge_vlm.errors import InputError, OutputError
 from edge_vlm.files import whole_file
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    with whole_file(path) as file:
-        torch.save(state, file)
+    """Raises OutputError; nothing half-written stays behind."""
+    try:
+        with whole_file(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # what PyTorch makes of a full disk
+        raise OutputError(f"{path}: cannot be written ({error})", "check free space and permissions") from error
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -80,6 +80,28 @@ def test_a_recording_on_a_full_disk_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_on_a_full_disk_leaves_the_one_before(tmp_path):
+    pytest.importorskip("torch")
+    program = """
+import signal, torch
+from pathlib import Path
+from edge_vlm.errors import OutputError
+from offline_compress.train.checkpoint import load_checkpoint, save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path("checkpoint.pt")
+save_checkpoint({"step": 1}, path)
+try:
+    save_checkpoint({"step": 2, "weights": torch.zeros(100_000)}, path)
+except OutputError as error:
+    print(load_checkpoint(path)["step"], [file.name for file in Path(".").iterdir()], error.what)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)), capture_output=True,
+    )  # fmt: skip
+    assert result.stdout.startswith("1 ['checkpoint.pt'] checkpoint.pt: cannot be written"), result.stderr
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_recording_leaves_nothing(tmp_path, kind):
     process = start("sample-bag", "--out", str(tmp_path / "a.mcap"))
