@@ -50,13 +50,13 @@ def trained(
 ) -> Measured | None:
     """None where it is not known and nothing may be measured. An interrupted training goes on."""
     words = [*METHODS[method], "--steps", str(steps), "--seed", str(seed)]
-    options = [word for word in data if word.startswith("--")]  # the data themselves: by the calibration pairs' digest
+    options = [word for word in data if word.startswith("--")]  # the data themselves: by the pairs calibrated on
     identity = {"words": words, "method": method, "options": options, **subject.calibrated_identity(seed)}
     if method == ALL_BLOCKS:
         identity["plan"] = all_blocks(subject.folder, "ternary").to_json()
 
     def measure() -> dict[str, object]:
-        bundle = subject.kept.folder / f"{method.replace(' ', '_')}-{seed}"
+        bundle = subject.kept.folder / f"{method.replace(' ', '_')}-{steps}-{seed}"
         command = [sys.executable, "-m", "offline_compress", "compress", str(subject.folder), "--out", str(bundle),
                    *plan_words(subject, method), *words, *NO_LOOK, *data]  # fmt: skip
         if subprocess.run(command, check=False).returncode:

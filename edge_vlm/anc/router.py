@@ -228,8 +228,11 @@ class RoutePolicy:
             return Route("full", decision.reason)
         if self.override is not None:
             reason = f"route:={self.override}"
-            nothing = self.override != "full" and not decision.wants_tokens
-            return Route("reuse", decision.reason) if nothing else Route(self.override, reason)
+            if self.override != "full" and not decision.wants_tokens:
+                return Route("reuse", decision.reason)
+            if self.override == "shallow" and (decision.keyframe or decision.deep_only):  # else they would ask for ever
+                return Route("full" if decision.keyframe else "sparse", f"{decision.reason}, which takes all blocks")
+            return Route(self.override, reason)
         if decision.keyframe:
             self.hysteresis.reset()  # a rule chose for one frame: no reason to hold on to it
             return Route("full", f"keyframe: {decision.reason}")

@@ -55,4 +55,4 @@ class Worker:
             except Exception as error:  # one bad frame must not end the stream
                 failures += 1
                 self._on_failure(error, failures)
-                self._stop.wait(min(5.0, self._backoff_s * 2 ** (failures - 1)))
+                self._stop.wait(min(5.0, self._backoff_s * 2.0 ** min(failures - 1, 10)))

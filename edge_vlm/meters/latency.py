@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+MOST_DURATIONS = 1 << 17
 
 
 @dataclass
@@ -32,6 +35,33 @@ class StageClock:
     def total_ms(self) -> float:
         """Milliseconds since the clock was made, stages and what lies between them."""
         return (time.perf_counter() - self.started_s) * 1e3
+
+
+@dataclass
+class Durations:
+    """Milliseconds of any number of frames in bounded memory: count, sum and maximum of all; for the percentiles all of
+    them at first, later every 2nd, every 4th and so on."""
+
+    count: int = 0
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+    kept: array = field(default_factory=lambda: array("d"))
+    every: int = 1
+
+    def add(self, duration_ms: float) -> None:
+        if self.count % self.every == 0:
+            self.kept.append(duration_ms)
+            if len(self.kept) > MOST_DURATIONS:
+                self.kept, self.every = self.kept[::2], 2 * self.every
+        self.count += 1
+        self.sum_ms += duration_ms
+        self.max_ms = max(self.max_ms, duration_ms)
+
+    def summary(self) -> LatencySummary:
+        if not self.count:
+            return summarize(())
+        mean_ms = self.sum_ms / self.count
+        return replace(summarize(self.kept), count=self.count, mean_ms=mean_ms, max_ms=self.max_ms)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
-from edge_vlm.meters import peak_rss_mb, summarize
+from edge_vlm.meters import Durations, peak_rss_mb
 from edge_vlm.replay.record import MEASURED, finite
 from edge_vlm.sources.source import SourceCounts
 from edge_vlm.step_report import StepReport
@@ -28,8 +28,8 @@ class RunSummary:
     branches: Counter = field(default_factory=Counter)
     resets: Counter = field(default_factory=Counter)
     step_drops: Counter = field(default_factory=Counter)
-    total_ms: list[float] = field(default_factory=list)
-    stage_ms: dict[str, list[float]] = field(default_factory=dict)
+    total_ms: Durations = field(default_factory=Durations)
+    stage_ms: dict[str, Durations] = field(default_factory=dict)
     joules: float = 0.0
     frames_with_energy: int = 0
     energy_source: str = "none"
@@ -46,9 +46,9 @@ class RunSummary:
         self.branches[report.branch] += 1
         if report.reset_reason:
             self.resets[report.reset_reason] += 1
-        self.total_ms.append(report.total_ms)
+        self.total_ms.add(report.total_ms)
         for name, duration in report.stage_ms.items():
-            self.stage_ms.setdefault(name, []).append(duration)
+            self.stage_ms.setdefault(name, Durations()).add(duration)
         self.energy_source, self.energy_note = report.energy.source, report.energy.note
         if report.energy.joules is not None and math.isfinite(report.energy.joules):
             self.joules += report.energy.joules
@@ -78,8 +78,8 @@ class RunSummary:
             "input": counts.to_json(),
             MEASURED: {
                 "wall_s": round(self.wall_s, 3),
-                "latency_ms": asdict(summarize(self.total_ms)),
-                "stage_latency_ms": {name: asdict(summarize(values)) for name, values in self.stage_ms.items()},
+                "latency_ms": asdict(self.total_ms.summary()),
+                "stage_latency_ms": {name: asdict(stage.summary()) for name, stage in self.stage_ms.items()},
                 "joules": self.joules if self.frames_with_energy else None,
                 "frames_with_energy": self.frames_with_energy,
                 "energy_source": self.energy_source,
@@ -90,7 +90,7 @@ class RunSummary:
 
     def rows(self, counts: SourceCounts) -> list[tuple[str, str]]:
         """Name and value of each printed figure."""
-        latency = summarize(self.total_ms)
+        latency = self.total_ms.summary()
         drops = counts.dropped + self.step_drops
         rows = [
             ("frames", f"{self.frames} captioned of {counts.images} images"),
@@ -125,8 +125,8 @@ def _shares(counts: Counter, total: int) -> str:
     return ", ".join(f"{name} {100 * n / total:.0f} %" for name, n in counts.most_common()) or "none"
 
 
-def _stage_means(stage_ms: dict[str, list[float]], frames: int) -> str:
-    return ", ".join(f"{name} {sum(values) / max(frames, 1):.1f} ms" for name, values in stage_ms.items()) or "none"
+def _stage_means(stage_ms: dict[str, Durations], frames: int) -> str:
+    return ", ".join(f"{name} {stage.sum_ms / max(frames, 1):.1f} ms" for name, stage in stage_ms.items()) or "none"
 
 
 def _events(counts: SourceCounts) -> str:

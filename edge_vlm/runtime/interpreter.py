@@ -53,8 +53,8 @@ def open_graph(path: Path, threads: int | None = None, engine: str | None = None
     ``threads`` of the operators; None takes one per core, at most 4. ``engine``: None takes LiteRT with the operator
     library where they load, and with one warning where not NumPy, whose matrices LiteRT's builtin operators multiply if
     they can; ``"numpy"`` (alone) and ``"litert"`` insist. The variable
-    ``EDGE_VLM_RUNTIME`` may name ``numpy`` too, or one TFLite runtime. Raises BundleError for a bad file and
-    OperatorError where the engine that was insisted on cannot load.
+    ``EDGE_VLM_RUNTIME`` may name ``numpy`` too, or one TFLite runtime. Raises BundleError for a bad file, OperatorError
+    where the engine that was insisted on cannot load, SettingError where the variable names what there is not.
     """
     threads = threads or default_threads()
     if engine == NUMPY or (engine is None and asked_for_numpy()):

@@ -173,8 +173,10 @@ def _unpacked(file: Path, recording: Recording) -> Path:
                         "set TMPDIR to a folder on a larger disk, or unpack it there: zstd -d",
                     )
                 plain.write(piece)
-    except (zstandard.ZstdError, OSError) as error:
+    except zstandard.ZstdError as error:
         raise SourceError(f"cannot decompress {file}: {error}", RERECORD) from error
+    except OSError as error:
+        raise SourceError(f"cannot unpack {file} to {target.parent}: {error.strerror}", "free space there") from error
     return target
 
 

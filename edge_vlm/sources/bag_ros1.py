@@ -7,6 +7,7 @@ all little-endian. Op 5 is a chunk of records, 7 a connection (topic, type), 2 a
 
 from __future__ import annotations
 
+import bz2
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+import lz4.frame
 from rosbags.rosbag1 import Reader, ReaderError
 
 from edge_vlm.errors import SourceError
@@ -35,6 +37,10 @@ class Ros1Storage:
         self._reader: Reader | None = Reader(path)
         try:
             self._reader.open()
+            self._reader.chunks = {
+                at: chunk._replace(decompressor=_BOUNDED.get(chunk.decompressor, chunk.decompressor))
+                for at, chunk in self._reader.chunks.items()
+            }
         except (ReaderError, struct.error, KeyError, ValueError, AssertionError) as error:
             self._reader = None
             self.damage = damaged(path, f"it has no index ({error})")
@@ -109,17 +115,28 @@ def _fields(header: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _decompressed(fields: dict[str, bytes], data: bytes) -> bytes:
-    """A chunk's records. Raises EOFError for more than a recorder puts in one: a few kilobytes can claim any size."""
-    if fields["compression"] == b"lz4":
-        from lz4.frame import LZ4FrameDecompressor as Decompressor
-    elif fields["compression"] == b"bz2":
-        from bz2 import BZ2Decompressor as Decompressor
-    else:
-        return data
-    plain = Decompressor().decompress(data, max_length=_LARGEST_CHUNK + 1)
+    """A chunk's records."""
+    unpack = {b"bz2": _bz2, b"lz4": _lz4}.get(fields["compression"])
+    return data if unpack is None else unpack(data)
+
+
+def _bz2(data: bytes) -> bytes:
+    return _bounded(bz2.BZ2Decompressor(), data)
+
+
+def _lz4(data: bytes) -> bytes:
+    return _bounded(lz4.frame.LZ4FrameDecompressor(), data)
+
+
+def _bounded(decompressor, data: bytes) -> bytes:
+    """Raises EOFError for more than a recorder puts into a chunk: a few kilobytes can claim any size."""
+    plain = decompressor.decompress(data, max_length=_LARGEST_CHUNK + 1)
     if len(plain) > _LARGEST_CHUNK:
-        raise EOFError
+        raise EOFError(f"a chunk of more than {_LARGEST_CHUNK >> 20} MB")
     return plain
+
+
+_BOUNDED = {bz2.decompress: _bz2, lz4.frame.decompress: _lz4}  # in place of what rosbags takes
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

@@ -61,6 +61,10 @@ class EventDrawing(EventIntake):
         signed = np.bincount(flat, np.where(events.polarity, 1.0, -1.0), self._sum.size)
         self._sum += signed.astype(np.int32).reshape(self._sum.shape)
 
+    def reset(self) -> None:
+        super().reset()
+        self._sum = None
+
     def draw(self) -> np.ndarray | None:
         """RGB uint8 (height, width, 3), None before the first event."""
         if self._sum is None:

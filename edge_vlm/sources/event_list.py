@@ -51,8 +51,8 @@ def parse_event_list(data: bytes, ros1: bool) -> EventList:
         raise InputError("event array message without a complete head", "record the topic again") from error
     if len(parsed.events) < list_bytes(parsed.count, not ros1):
         raise InputError(
-            f"event array message says {parsed.count} events but holds {len(parsed.events)} bytes",
-            "the message is cut: record the topic again",
+            f"cut event array message: it says {parsed.count} events and holds {len(parsed.events)} bytes",
+            "record the topic again",
         )
     return parsed
 

@@ -99,7 +99,7 @@ def check_sensor(width: int, height: int) -> None:
         InputError: zero, negative or more than ``MAX_SENSOR_SIDE`` pixels on a side.
     """
     if not (0 < width <= MAX_SENSOR_SIDE and 0 < height <= MAX_SENSOR_SIDE):
-        raise InputError(f"event sensor of {width}x{height} pixels", "check width and height in the camera driver")
+        raise InputError(f"impossible event sensor: {width}x{height}", "check width and height in the camera driver")
 
 
 def check_time_base(time_base: int) -> None:
@@ -109,4 +109,4 @@ def check_time_base(time_base: int) -> None:
         InputError: 2**62 and more.
     """
     if not 0 <= time_base < _MAX_TIME_BASE:
-        raise InputError(f"event packet with a time_base of {time_base}", "check the clock of the camera driver")
+        raise InputError(f"impossible time_base of a packet: {time_base}", "check the clock of the camera driver")

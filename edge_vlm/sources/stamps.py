@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class StampFollower:
     """Turns header stamps into nanoseconds and counts what is odd about them.
 
-    ``replaced`` counts stamps that are zero or impossible (negative, nanoseconds past a second, NaN), where the
-    time of receipt is used; ``backward`` those before their predecessor. ``jumped_back`` and ``interval_us`` (since
+    ``replaced`` counts stamps that are zero or impossible (negative, past 2038, nanoseconds past a second, NaN), where
+    the time of receipt is used; ``backward`` those before their predecessor. ``jumped_back`` and ``interval_us`` (since
     the one before; None at the start and after a jump back) are about the last one.
     """
 
@@ -28,7 +28,7 @@ class StampFollower:
 
     def follow(self, sec: float, nanosec: float, receive_ns: int) -> int:
         """The frame's stamp in ns, from a header's fields (integers, or seconds as a float with ``nanosec`` 0)."""
-        usable = math.isfinite(sec) and math.isfinite(nanosec) and sec >= 0 and 0 <= nanosec < 1_000_000_000
+        usable = math.isfinite(sec) and math.isfinite(nanosec) and 0 <= sec < 2**31 and 0 <= nanosec < 1_000_000_000
         stamp_ns = round(sec * 1_000_000_000 + nanosec) if usable else 0
         if stamp_ns <= 0:
             self.replaced += 1

@@ -157,6 +157,9 @@ class FrameChange:
         if not state.valid:
             return FrameLook(np.full(len(descriptors), np.inf, np.float32), descriptors, light, mean_level)
         change = seen.change if compared else self._change(descriptors, light, state)
+        if not compared and light.is_far():
+            state.rebase_light(self.lights.rebase())
+            light = self.previous_light = self.lights.light
         return FrameLook(change / np.float32(self.noise.levels), descriptors, light, mean_level)
 
     def _see(self, image: np.ndarray, state: TokenState) -> Seen:

@@ -21,6 +21,8 @@ _MIN_INLIERS = 0.5
 _STEADY_OFFSET_LEVELS = 0.25  # far under the smallest change that the gate sees
 _STEADY_GAIN = 0.004  # half a level at the ends of the range
 _FRAMES_WITHOUT_FIT = 8
+_GAIN_MIN, _GAIN_MAX = 0.25, 4.0  # of one fit: no lamp does more between two frames
+_FAR_LOG_GAIN, _FAR_LEVELS = 0.4, 50.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Light:
     def after(self, first: Light) -> Light:
         """This change applied after ``first``."""
         return Light(self.gain * first.gain, self.gain * first.offset + self.offset)
+
+    def relative_to(self, base: Light) -> Light:
+        """The same light where ``base`` counts as none: ``light.relative_to(base).after(base)`` is ``light``."""
+        gain = self.gain / base.gain
+        return Light(gain, self.offset - gain * base.offset)
+
+    def is_far(self) -> bool:
+        """Whether so much has added up that another base is due, long before numbers run out."""
+        return bool(np.abs(np.log(self.gain)).max() > _FAR_LOG_GAIN or np.abs(self.offset).max() > _FAR_LEVELS)
 
 
 def fit_light(then: np.ndarray, now: np.ndarray, noise_levels: float = 1.0) -> tuple[Light, float]:
@@ -55,6 +66,7 @@ def fit_light(then: np.ndarray, now: np.ndarray, noise_levels: float = 1.0) -> t
         square = np.einsum("cn,cn->c", weighted_x, x) - sum_x * sum_x / count
         product = np.einsum("cn,cn->c", weighted_x, y) - sum_x * sum_y / count
         gain = (product + count * _RIDGE_LEVELS2) / (square + count * _RIDGE_LEVELS2)
+        gain = np.clip(gain, _GAIN_MIN, _GAIN_MAX)
         offset = (sum_y - gain * sum_x) / count
     agrees = usable & (np.abs(y - gain[:, None] * x - offset[:, None]) <= max(3.0 * noise_levels, 2.5))
     agreement = agrees.sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
@@ -127,11 +139,20 @@ class LightTracker:
     def reset(self) -> None:
         self.anchor = self.expected = self.previous = None
         self.anchor_light = self.light = Light()
+        self.frames_without_fit = 0
+
+    def rebase(self) -> Light:
+        """The light of this frame counts as none from now on; returns what it was. A camera that moves on for hours
+        takes one anchor after another, and the small errors of their fits add up."""
+        base, self.light = self.light, Light()
+        self.anchor_light = self.anchor_light.relative_to(base)
+        return base
 
     def update(
         self, levels: np.ndarray, noise_levels: float, steady: Callable[[np.ndarray | None], bool] | None = None
     ) -> Light:
-        """The light of this frame, sampled as ``(3, n)`` grey levels, relative to the first frame since ``reset``.
+        """The light of this frame, sampled as ``(3, n)`` grey levels, relative to the first frame since ``reset`` or
+        to that of the last ``rebase``.
 
         ``steady`` says whether the levels show the light of those it is given, where `is_steady` need not be asked.
         """

@@ -20,8 +20,7 @@ from edge_vlm.sttf.token_state import TokenState
 @dataclass(frozen=True)
 class Glance:
     """One frame: ``scores (tokens,)`` in noise units, ``descriptors (tokens, 16, 3)`` and the light they were seen
-    under, their mean grey level, the descriptors of the frame before it, and events per patch and second (0 without
-    events).
+    under, their mean grey level, and the descriptors of the frame before it.
 
     ``luma`` and ``shift`` are worked out when they are first asked for: a still frame needs neither.
     """

@@ -100,6 +100,11 @@ class TokenState:
             self.frames_since_full = 0
             self.full_features = None if self.features is None else self.features.copy()
 
+    def rebase_light(self, base: Light) -> None:
+        """The light ``base`` counts as none from now on."""
+        light = Light(self.light_gain, self.light_offset).relative_to(base)
+        self.light_gain, self.light_offset = light.gain, light.offset
+
     def measure_distance(self) -> None:
         """To be called when ``features`` are new."""
         if self.caption_features is not None:

@@ -50,7 +50,8 @@ TEXT_INPUTS = (
 @dataclass(frozen=True)
 class ScaledMatrix:
     """``matrix`` approximates the weight with its columns multiplied by their scales and its rows divided by
-    ``row_scale`` (N,), as the bias has to be. ``norm_scale`` (K,): what the norm before it has to be divided by."""
+    ``row_scale`` (N,), as the bias has to be. ``norm_scale`` (K,): what the norm before it has to be divided by, told
+    by the first of its readers."""
 
     matrix: SolvedMatrix
     row_scale: torch.Tensor
@@ -85,7 +86,7 @@ def solve_scaled(
         if heads is not None:
             rows[shared.maker] = heads.made(scale)
             continue
-        norm_scales |= dict.fromkeys(shared.readers, scale.numpy().astype(np.float32))
+        norm_scales[first] = scale.numpy().astype(np.float32)
         for value in block.get_submodule(shared.maker).parameters():  # weight, and bias where it has one
             value.data /= scale.to(value.dtype)
     return {

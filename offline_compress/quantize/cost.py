@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 
+from offline_compress.quantize.awq import EXPONENTS
 from offline_compress.quantize.block import Grids, SolveConfig
 from offline_compress.streaming.calibration_pairs import CalibrationPairs
 from offline_compress.streaming.hidden_states import CHUNK_TOKENS
@@ -45,7 +46,10 @@ def estimate(pairs: CalibrationPairs, grids: Grids, config: SolveConfig) -> Cost
         stage = name.rpartition(".self_attn")[0] or name.rpartition(".mlp")[0]
         count, tokens, _ = pairs.states_shape(stage)
         seconds += count * min(tokens, config.gram_tokens) * columns**2 / rate32
-        seconds += (rows * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S if config.solver != "rtn" else 0
+        if config.solver == "awq":
+            seconds += 2 * len(EXPONENTS) * rows * columns**2 / rate64
+        elif config.solver != "rtn":
+            seconds += (rows * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S
     disk = disk_bytes(pairs, shapes) + (pass_disk_bytes(pairs) if config.saliency == "answers" else 0)
     return Cost(seconds, memory_bytes(pairs, shapes), disk)
 

@@ -25,7 +25,8 @@ class MatrixReport:
 
     Of matrices solved against calibration pairs also ``output_error``, the same of what they give, tokens weighted by
     their saliency, and ``saliency_share``, what the most salient tenth of the tokens holds of it (.1: all alike);
-    of an automatic plan ``expected_loss``, the divergence expected of the matrix alone, in nats a caption."""
+    of an automatic plan ``expected_loss``, the divergence expected of the matrix alone, in nats a caption. Solved by
+    AWQ, W is the weight that it has scaled."""
 
     name: str
     method: str

@@ -18,7 +18,9 @@ def save_checkpoint(state: dict, path: Path) -> None:
     try:
         with whole_file(path) as file:
             torch.save(state, file)
-    except RuntimeError as error:  # what PyTorch makes of a full disk
+    except RuntimeError as error:
+        if "inline_container" not in str(error):  # what PyTorch's writer makes of a full disk
+            raise
         raise OutputError(f"{path}: cannot be written ({error})", "check free space and permissions") from error
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 @cache
 def multiplies_bfloat16(device_type: str = "cpu") -> bool:
-    """Whether the device has matrix products of bfloat16; of processors those with AMX, AVX-512 BF16 or Arm's BF16."""
+    """Whether the device has matrix products of bfloat16; of processors those with AMX, AVX-512 BF16 or
+    Arm's BF16, which comes with int8 matrices."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:

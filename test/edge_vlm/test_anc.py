@@ -98,6 +98,12 @@ def test_override_holds_but_for_frames_that_leave_no_choice(override):
     assert routes.choose(decision(0), FEATURES, True).branch == ("full" if override == "full" else "reuse")
 
 
+def test_a_shallow_pass_is_not_forced_where_it_would_be_asked_for_again():
+    routes = policy("full", override="shallow")
+    assert routes.choose(decision(deep_only=True), FEATURES, True).branch == "sparse"
+    assert routes.choose(decision(196, keyframe=True), FEATURES, True).branch == "full"
+
+
 def test_a_router_that_gives_no_number_costs_time_and_not_truth():
     class Broken:
         name = "broken"

@@ -18,6 +18,7 @@ from edge_vlm.sources.event_frames import open_event_frames
 from edge_vlm.sources.evt3 import encode_evt3
 from edge_vlm.sources.message_types import typestore
 from edge_vlm.sources.observations import open_bag
+from edge_vlm.sources.stamps import StampFollower
 
 SECOND = 1_000_000_000
 STAMPS = [SECOND * n for n in range(1, 7)]
@@ -135,6 +136,12 @@ def test_a_file_that_unpacks_to_more_than_the_disk_has_is_refused(tmp_path, monk
     with pytest.raises(SourceError, match=f"{path} unpacks to more than the 0.0 GB free in {tmp_path}/edge_vlm_bag_"):
         open_recording(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**31, 2**32 - 1, float("nan")])
+def test_stamps_that_ros_2_cannot_hold_give_way_to_the_time_of_receipt(seconds):
+    follower = StampFollower()
+    assert follower.follow(seconds, 0, 7 * SECOND) == 7 * SECOND and follower.replaced == 1
 
 
 def test_old_type_names(tmp_path, messages):
@@ -268,6 +275,10 @@ def test_a_cut_ros1_bag(tmp_path, messages, monkeypatch, compression):
     source.close()
     assert [o.stamp_ns for o in observations] == STAMPS
     assert observations[0].frame.frame_id == "eye"
+    with monkeypatch.context() as small:
+        small.setattr("edge_vlm.sources.bag_ros1._LARGEST_CHUNK", 1000)
+        seen, error = read_until_error(open_bag(path))
+    assert not seen and "a chunk of more than 0 MB" in error.what
     data = path.read_bytes()
     path.write_bytes(data[: len(data) - 200])  # the index at its end
     seen, error = read_until_error(open_bag(path))

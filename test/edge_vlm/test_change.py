@@ -291,6 +291,41 @@ def test_a_light_that_fades_slowly_is_followed_though_part_of_the_picture_is_ano
         assert np.abs(light.offset + fade).max() < 1.0
 
 
+def test_light_does_not_drift_away_while_the_camera_pans_on():
+    """Each new anchor adds the small error of its fit; after hours references and frames must still compare."""
+    wide = cv2.resize(background(3, 112, 440), (440, 112))
+    watcher, rng = Watcher(), np.random.default_rng(0)
+    added_up = 0.0
+    for frame in range(2500):
+        at = abs((frame + 200) % 400 - 200)  # back and forth, a pixel a frame
+        noisy = np.clip(wide[:, at : at + 112] + rng.normal(0, 3, (112, 112, 1)), 0, 255).astype(np.uint8)
+        glance = watcher.watch.look(noisy, None, watcher.state)
+        watcher.refresh(glance)
+        assert np.abs(np.log(glance.light.gain)).max() < 0.6 and np.abs(glance.light.offset).max() < 80
+        added_up = max(added_up, float(np.abs(np.log(glance.light.gain)).max()))
+    assert added_up > 0.3, "else this shows nothing"
+    for _ in range(4):
+        glance = watcher.watch.look(noisy, None, watcher.state)
+    assert not len(changed(glance.scores))
+
+
+def test_a_change_of_the_base_of_light_changes_no_score():
+    image = background()
+    watcher, other = Watcher(), Watcher()
+    for one in (watcher, other):
+        one.start(image)
+    lit = with_noise(relit(with_square(image, 200, 200), 1.2, -10), 4.0, 7)
+    expected = other.look(lit).scores
+    before = watcher.look(with_noise(relit(image, 1.2, -10), 4.0, 8))
+    watcher.refresh(before, np.arange(196) < 50)
+    other.look(with_noise(relit(image, 1.2, -10), 4.0, 8))
+    watcher.state.rebase_light(watcher.watch.frames.lights.rebase())
+    watcher.watch.frames.previous_light = watcher.watch.frames.lights.light
+    found = watcher.look(lit)
+    assert np.abs(found.light.gain - 1).max() < 0.02 and np.abs(found.light.offset).max() < 3
+    np.testing.assert_array_equal(changed(found.scores), changed(expected))
+
+
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.4), (1.01, 0.0), (0.985, 0.0), (1.0, -3.0)])
 def test_small_changes_of_light_are_no_steady_light(gain, offset):
     rng = np.random.default_rng(0)

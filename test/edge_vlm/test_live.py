@@ -84,6 +84,24 @@ def test_worker_survives_a_failing_frame_and_reports_it():
     assert failures == [("bad frame", 1)]
 
 
+def test_worker_survives_any_number_of_failures():
+    failures, enough = [], threading.Event()
+
+    class Endless(Mailbox):
+        def take(self, timeout_s):
+            return "bad"
+
+    def failed(error, count):
+        failures.append(count)
+        if count == 1200:
+            enough.set()
+
+    worker = Worker(Endless(), lambda delivery: 1 / 0, failed, backoff_s=0.0)
+    worker.start()
+    assert enough.wait(5), f"ended after {len(failures)} failures"
+    assert worker.stop()
+
+
 def test_worker_stops_at_once_when_idle():
     worker = Worker(Mailbox(), lambda delivery: None, lambda error, count: None)
     worker.start()

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from edge_vlm.meters import StageClock, peak_rss_mb, rss_mb, summarize
+from edge_vlm.meters import Durations, StageClock, peak_rss_mb, rss_mb, summarize
 
 
 def test_stages_add_up_and_fit_into_the_total():
@@ -32,6 +32,18 @@ def test_summary_of_durations():
     assert (summary.count, summary.mean_ms, summary.p50_ms, summary.max_ms) == (100, 50.5, 50.5, 100.0)
     assert summary.p95_ms == pytest.approx(95.05) and summary.p99_ms == pytest.approx(99.01)
     assert summarize([]).count == 0 and summarize([]).p95_ms == 0.0
+
+
+def test_durations_of_ten_days_take_bounded_memory(monkeypatch):
+    monkeypatch.setattr("edge_vlm.meters.latency.MOST_DURATIONS", 100)
+    durations = Durations()
+    for value in range(1, 10_001):
+        durations.add(float(value))
+    summary = durations.summary()
+    assert (summary.count, summary.mean_ms, summary.max_ms) == (10_000, 5000.5, 10_000.0)
+    assert len(durations.kept) <= 100 and summary.p50_ms == pytest.approx(5000, rel=0.05)
+    assert summary.p95_ms == pytest.approx(9500, rel=0.05)
+    assert Durations().summary() == summarize([])
 
 
 def test_resident_memory_follows_an_allocation():
