@@ -49,8 +49,9 @@ class Light:
 def fit_light(then: np.ndarray, now: np.ndarray, noise_levels: float = 1.0) -> tuple[Light, float]:
     """The lighting change between two sets of grey levels ``(3, n)``, and the fraction of samples that agree with it.
 
-    Iterated least squares over the samples whose residual is small against the median residual. Saturated samples
-    carry no information and are left out.
+    Iterated over the samples whose residual is small against the median residual; saturated ones carry no information
+    and are left out. The gain is the ratio of the spreads (reduced major axis), as noise and movement are in both:
+    least squares would take them for noise of ``now`` alone and find the gain too small.
     """
     low, high = np.minimum(then, now), np.maximum(then, now)
     usable = (low > _SATURATED_LOW) & (high < _SATURATED_HIGH)
@@ -63,9 +64,9 @@ def fit_light(then: np.ndarray, now: np.ndarray, noise_levels: float = 1.0) -> t
         weighted_x = weight * x
         count, sum_x = np.maximum(weight.sum(axis=1), 1), weighted_x.sum(axis=1)
         sum_y = np.einsum("cn,cn->c", weight, y)
-        square = np.einsum("cn,cn->c", weighted_x, x) - sum_x * sum_x / count
-        product = np.einsum("cn,cn->c", weighted_x, y) - sum_x * sum_y / count
-        gain = (product + count * _RIDGE_LEVELS2) / (square + count * _RIDGE_LEVELS2)
+        spread_x = np.einsum("cn,cn->c", weighted_x, x) - sum_x * sum_x / count
+        spread_y = np.einsum("cn,cn->c", weight * y, y) - sum_y * sum_y / count
+        gain = np.sqrt((spread_y + count * _RIDGE_LEVELS2) / (spread_x + count * _RIDGE_LEVELS2))
         gain = np.clip(gain, _GAIN_MIN, _GAIN_MAX)
         offset = (sum_y - gain * sum_x) / count
     agrees = usable & (np.abs(y - gain[:, None] * x - offset[:, None]) <= max(3.0 * noise_levels, 2.5))

@@ -12,7 +12,7 @@ from pipeline_fakes import GRID, SIZE, background, relit, with_noise, with_squar
 
 from custom_ops import library
 from custom_ops.errors import OperatorError
-from custom_ops.frame_look import load_frame_looker
+from custom_ops.frame_look import SAMPLE_STEP, load_frame_looker
 from edge_vlm.errors import InputError
 from edge_vlm.observation import EventWindow
 from edge_vlm.sttf import SttfConfig, TokenState
@@ -307,6 +307,15 @@ def test_light_does_not_drift_away_while_the_camera_pans_on():
     for _ in range(4):
         glance = watcher.watch.look(noisy, None, watcher.state)
     assert not len(changed(glance.scores))
+
+
+def test_a_slow_pan_is_no_change_of_light():
+    """A least squares fit takes what moved for noise of one side alone, and each of its gains is a little too small."""
+    wide, rng, tracker = cv2.resize(background(3, 320, 960), (900, 320)), np.random.default_rng(0), LightTracker()
+    for frame in range(400):
+        noisy = np.clip(wide[:, frame : frame + 320] + rng.normal(0, 3, (320, 320, 3)), 0, 255).astype(np.uint8)
+        light = tracker.update(np.ascontiguousarray(describe(noisy, GRID).reshape(-1, 3)[::SAMPLE_STEP].T), 1.0)
+        assert np.abs(np.log(light.gain)).max() < 0.3
 
 
 def test_a_change_of_the_base_of_light_changes_no_score():
