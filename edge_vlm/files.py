@@ -83,7 +83,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def check_replaceable(folder: Path, mark: str, what: str) -> None:
     """Before a folder is written that replaces another: that must be ``what`` it says, which has a file named ``mark``,
-    or be empty; else it may hold somebody's work. Raises OutputError."""
+    or be empty; else it may hold somebody's work. And something must be writable there. Raises OutputError."""
+    folder = Path(folder)
+    with reporting(folder):
+        nearest = next(place for place in folder.absolute().parents if place.is_dir())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
     if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not {what}", "name another output folder, or remove this one")
 

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 from edge_vlm.errors import EdgeVlmError
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, arguments: list[str]) -> int:
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of its next release, not of ours
     module_name, summary = COMMANDS[name]
     try:
         module = importlib.import_module(f"offline_compress.commands.{module_name}")

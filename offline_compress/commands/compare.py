@@ -32,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = open_console()
     samples = heldout_samples(args.scenes) if args.images is None else image_samples(args.images, args.scenes, console)
-    rows = []
-    for label, bundle in zip(labels_of(args.bundles), args.bundles, strict=True):
+    rows, labels = [], labels_of(args.bundles)
+    for label, bundle in zip(labels, args.bundles, strict=True):
         with counted(label, len(samples), console) as progress:
             rows.append(evaluate_bundle(bundle, samples, caption_scores, progress))
         write_captions(args.out / f"captions_{label}.json", rows[-1], samples)
-    write_comparison(rows, args.out)
+    write_comparison(rows, labels, args.out)
     layers = layers_of(args.bundles)
     write_layers(layers, args.out)
-    console.print(comparison_table(rows))
+    console.print(comparison_table(rows, labels))
     console.print(layer_table(layers))
     console.print(f"written to {args.out}")
     return 0

@@ -25,11 +25,11 @@ from offline_compress.pairs.captioned_images import skipped_text
 from offline_compress.pairs.opening import open_pairs
 from offline_compress.quantize.block import SALIENCY
 from offline_compress.quantize.budget import planned_bytes
+from offline_compress.quantize.plan import SOLVERS, VARIANTS
 from offline_compress.quantize.plan_file import read_plan
 from offline_compress.quantize.report import plan_table, planned_rows, stored_rows
 from offline_compress.streaming.streamed_vlm import StreamedVlm
 from offline_compress.train.compression import (
-    VARIANTS,
     Source,
     report_of,
     train_quantised,
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of --images: lower-case words, as train-photos teaches them")  # fmt: skip
     parser.add_argument("--steps", type=not_negative, help="training steps; 0: no training (default: by method)")
     parser.add_argument(
-        "--solver", choices=["rtn", "gptq", "descent", "gptaq", "awq"],
+        "--solver", choices=SOLVERS,
         help="round, or solve against calibration pairs, instead of training or, with --steps, before it (default: "
         "gptq where there are pairs and no training); awq, scaling before rounding, is there to compare with",
     )  # fmt: skip
@@ -132,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
         require(steps == 0, "an automatic plan is not trained", "give --steps 0, or a --method")
     solved = None
     if solver != "rtn" or args.method == "auto":
-        require(data is not None, f"{solver} needs calibration pairs", "give --images PATH or --data-cache DIR")
+        who = "an automatic plan" if args.method == "auto" else solver
+        require(data is not None, f"{who} needs calibration pairs", "give --images PATH or --data-cache DIR")
         pairs = args.pairs if data.usable is None else min(args.pairs, data.usable)
         if pairs < args.pairs:
             console.print(f"{pairs} calibration pairs instead of {args.pairs}: more images would do better")

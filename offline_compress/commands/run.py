@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     recipe = with_options(read_recipe(args.recipe), args)
     steps = steps_of(recipe)
+    check_paths(recipe, args.recipe)
     done = done_before(recipe, steps) if args.resume == "auto" else 0
     if args.stage and args.stage not in {step.stage for step in steps}:
         raise InputError(f"{args.recipe}: no stage {args.stage}", f"it has {', '.join(step.stage for step in steps)}")
@@ -65,6 +66,17 @@ def run(args: argparse.Namespace) -> int:
 def with_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     changed = {name: getattr(args, name) for name in ("model", "out", "images") if getattr(args, name) is not None}
     return replace(recipe, **changed, **({"scenes": None} if "images" in changed else {}))
+
+
+def check_paths(recipe: Recipe, where: str) -> None:
+    """Raises InputError for what the recipe names and what is not there, before the first step runs."""
+    compress, specialise = recipe.stages.get("compress"), recipe.stages.get("specialise")
+    named = [("model", recipe.model), ("data: images", recipe.images), ("data: scenes", recipe.scenes)]
+    named += [("compress: plan", compress and compress.plan), ("specialise: images", specialise and specialise.images)]
+    named += [("specialise: bags", bag) for bag in (specialise.bags if specialise else ())]
+    for entry, path in named:
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{where}: {entry}: there is no {path}", "name a file or folder that is there")
 
 
 def execute(step: Step, resume: str) -> None:

@@ -43,16 +43,16 @@ def columns_of(rows: Sequence[BundleEvaluation]) -> tuple[Column, ...]:
     return COLUMNS + tuple(Column(key, "", lambda row, key=key: row.metrics[key], 3, False) for key in shared)
 
 
-def comparison_table(rows: Sequence[BundleEvaluation]) -> Table:
-    """One line per bundle; the first is the reference of the ratios behind each figure."""
+def comparison_table(rows: Sequence[BundleEvaluation], labels: Sequence[str]) -> Table:
+    """One line per bundle under its label; the first is the reference of the ratios behind each figure."""
     table = Table(title=f"{len(rows)} bundles, {rows[0].samples} images, through the .tflite graphs" if rows else None)
     table.add_column("bundle")
     columns = columns_of(rows)
     for column in columns:
         table.add_column(column.title + (f"\n{column.unit}" if column.unit else ""), justify="right")
-    for row in rows:
+    for label, row in zip(labels, rows, strict=True):
         cells = [cell(column, row, rows[0]) for column in columns]
-        table.add_row(f"{row.name}\n{row.variant}", *cells)
+        table.add_row(f"{label}\n{row.name}, {row.variant}", *cells)
     return table
 
 
@@ -62,11 +62,12 @@ def cell(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> 
     return shown if row is reference or factor is None else f"{shown}\n{factor:.3g}x"
 
 
-def comparison_json(rows: Sequence[BundleEvaluation]) -> dict:
-    """``rows`` in full, and per bundle the ratio of every quantity to the first bundle's."""
+def comparison_json(rows: Sequence[BundleEvaluation], labels: Sequence[str]) -> dict:
+    """``rows`` in full with their labels, and per bundle the ratio of every quantity to the first bundle's."""
     columns = columns_of(rows)
     ratios = [{column.title: ratio(column, row, rows[0]) for column in columns} for row in rows]
-    return {"reference": rows[0].variant, "rows": [row.to_json() for row in rows], "ratios": ratios}
+    shown = [{"label": label, **row.to_json()} for label, row in zip(labels, rows, strict=True)]
+    return {"reference": labels[0], "rows": shown, "ratios": ratios}
 
 
 def ratio(column: Column, row: BundleEvaluation, reference: BundleEvaluation) -> float | None:
@@ -75,7 +76,7 @@ def ratio(column: Column, row: BundleEvaluation, reference: BundleEvaluation) ->
     return round(value / first, 5) if first and value is not None else None
 
 
-def draw_comparison(rows: Sequence[BundleEvaluation], path: Path) -> None:
+def draw_comparison(rows: Sequence[BundleEvaluation], labels: Sequence[str], path: Path) -> None:
     """PNG: one bar chart per quantity. Raises OutputError."""
     import matplotlib
 
@@ -88,7 +89,7 @@ def draw_comparison(rows: Sequence[BundleEvaluation], path: Path) -> None:
     for axis, column in zip(axes[0], columns, strict=True):
         values = [column.value(row) or 0.0 for row in rows]
         bars = axis.bar(range(len(rows)), values, color=colours[: len(rows)])
-        axis.set_xticks(range(len(rows)), [row.variant for row in rows])
+        axis.set_xticks(range(len(rows)), labels)
         axis.bar_label(bars, fmt=f"%.{column.digits}f", fontsize=8)
         direction = "lower is better" if column.lower else "higher is better"
         axis.set_title(f"{column.title} {f'({column.unit})' if column.unit else ''}\n{direction}", fontsize=9)
@@ -102,8 +103,8 @@ def draw_comparison(rows: Sequence[BundleEvaluation], path: Path) -> None:
     pyplot.close(figure)
 
 
-def write_comparison(rows: Sequence[BundleEvaluation], out: Path) -> None:
+def write_comparison(rows: Sequence[BundleEvaluation], labels: Sequence[str], out: Path) -> None:
     """comparison.json and comparison.png in the folder ``out``. Raises OutputError."""
     make_folder(out)
-    write_json(Path(out) / JSON_NAME, comparison_json(rows))
-    draw_comparison(rows, Path(out) / PICTURE_NAME)
+    write_json(Path(out) / JSON_NAME, comparison_json(rows, labels))
+    draw_comparison(rows, labels, Path(out) / PICTURE_NAME)

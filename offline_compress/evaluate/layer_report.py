@@ -37,23 +37,26 @@ def layers_of(bundles: Sequence[Path]) -> dict[str, list[dict]]:
     return found
 
 
-def error_of(row: dict) -> float | None:
-    """That of the outputs where it is known, else of the exported weights, else of the first rounding."""
-    known = (row.get(key) for key in ("output_error", "final_error", "relative_error"))
-    return next((value for value in known if value is not None), None)
+def weight_error(row: dict) -> float:
+    """Of the exported weights, else of the first rounding; 0 where nothing is known."""
+    return row.get("final_error") or row.get("relative_error") or 0.0
 
 
 def layer_table(layers: Layers) -> Table:
     """A line for each bundle, half and method."""
     table = Table(title="matrices", caption=f"float besides: {STAYS_FLOAT}")
-    for column in ("bundle", "half", "method", "matrices", "kB", "worst error", "at"):
-        table.add_column(column, justify="right" if column in ("matrices", "kB", "worst error") else "left")
+    numbers = ("matrices", "kB", "worst error of weights", "of outputs")
+    for column in ("bundle", "half", "method", *numbers, "at"):
+        table.add_column(column, justify="right" if column in numbers else "left")
     for bundle, rows in layers.items():
         for (half, method), group in grouped(rows).items():
-            worst = max(group, key=lambda row: error_of(row) or 0.0)
+            worst = max(group, key=weight_error)
+            outputs = [row["output_error"] for row in group if row["output_error"] is not None]
             size = sum(row["bytes"] or 0 for row in group) / 1000
-            numbers = (str(len(group)), f"{size:.1f}", f"{error_of(worst) or 0:.4f}")
-            table.add_row(bundle, half, method, *numbers, worst["name"])
+            known = f"{max(outputs):.4f}" if outputs else ""
+            table.add_row(
+                bundle, half, method, str(len(group)), f"{size:.1f}", f"{weight_error(worst):.4f}", known, worst["name"]
+            )
     return table
 
 
@@ -65,20 +68,21 @@ def grouped(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
 
 
 def draw_layers(layers: Layers, path: Path) -> None:
-    """PNG: bits and error of every matrix, from the image to the words. Raises OutputError."""
+    """PNG: bits and weight error of every matrix, from the image to the words. Raises OutputError."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, (bits, errors) = pyplot.subplots(2, 1, figsize=(9, 5), sharex=True)
-    for bundle, rows in layers.items():
-        bits.step(range(len(rows)), [row["bits"] for row in rows], where="mid", label=bundle, linewidth=1)
-        known = [(i, error_of(row)) for i, row in enumerate(rows) if error_of(row)]
+    for number, (bundle, rows) in enumerate(layers.items()):
+        colour = f"C{number}"
+        bits.step(range(len(rows)), [row["bits"] for row in rows], colour, where="mid", label=bundle, linewidth=1)
+        known = [(i, weight_error(row)) for i, row in enumerate(rows) if weight_error(row)]
         if known:
-            errors.semilogy(*zip(*known, strict=True), ".", label=bundle, markersize=4)
+            errors.semilogy(*zip(*known, strict=True), ".", color=colour, markersize=4)
     bits.set_ylabel("bits a weight")
-    errors.set_ylabel("relative error")
+    errors.set_ylabel("relative error of weights")
     errors.set_xlabel("matrix, from the image to the words")
     bits.legend(fontsize=8)
     for axis in (bits, errors):

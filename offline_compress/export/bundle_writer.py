@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from edge_vlm.runtime.bundle import (
     VOCABULARY_FILE,
     Bundle,
 )
+from edge_vlm.runtime.tokenizer import CaptionTokenizer
 from offline_compress.errors import ExportError
 from offline_compress.export.checkpoint import read_file
 from offline_compress.export.graph_builder import ModelBuilder
@@ -79,8 +80,22 @@ def export_bundle(
         write_json(folder / REPORT_FILE, options.report)
         description = describe(folder, weights, vision, text, options, prompt, tokens)
         write_json(folder / BUNDLE_JSON, description)
-        Bundle.load(folder)  # what we just wrote must be what the board accepts
+        check_room(Bundle.load(folder), options)  # what we just wrote must be what the board accepts
     return Path(out_dir)
+
+
+def check_room(bundle: Bundle, options: ExportOptions) -> None:
+    """Raises ExportError where the context that was asked for does not hold the prompt and the longest caption."""
+    if options.context_length is None:
+        return
+    context, longest = options.context_length, options.max_new_tokens
+    info = replace(bundle.info, text=replace(bundle.info.text, context_length=1 << 30))
+    needed = len(CaptionTokenizer(replace(bundle, info=info)).prompt()) + longest
+    if context < needed:
+        raise ExportError(
+            f"context_length {context}; the prompt and a caption of {longest} tokens take {needed}",
+            f"choose {needed} or more, or shorter captions",
+        )
 
 
 def check_bundle_replaceable(out_dir: Path) -> None:

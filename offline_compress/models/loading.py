@@ -64,7 +64,9 @@ class LoadedVlm:
 def load_vlm(folder: Path | str, question: str = QUESTION) -> LoadedVlm:
     """Raises CheckpointError naming the file that is missing, damaged or of another model family."""
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     folder = Path(folder)
     config = open_checkpoint(folder).config
     tokenizer = open_tokenizer(folder)

@@ -73,7 +73,7 @@ class CaptionedImages:
                     self.image(index)
                 good.append(index)
             except SourceError as error:
-                bad[self.names[index]] = str(error)
+                bad[self.names[index]] = error.what.removeprefix(f"{self.names[index]}: ")
             report(looked)
         if not good:
             raise SourceError(f"{self.source}: none of {len(self)} images can be decoded", "copy the images again")
@@ -94,11 +94,14 @@ def with_captions(
         if name not in present:
             skipped[name] = "the image is missing"
         elif not told:
-            skipped[name] = "its caption is empty"
+            skipped[name] = "its caption is empty" if texts else "it has no caption"
         else:
             kept[name] = told
     if not kept:
-        raise SourceError(f"{source}: no image with a caption ({skipped_text(skipped)})", "see docs/calibration.md")
+        raise SourceError(
+            f"{source}: no image with a caption ({skipped_text(skipped)})",
+            "let the float model caption them: edge-vlm-compress gather; or see docs/calibration.md",
+        )
     return CaptionedImages(source, tuple(kept), tuple(kept.values()), read, skipped)
 
 

@@ -9,6 +9,7 @@ is whole, to the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -55,15 +56,24 @@ class BlockwiseRun:
         self.saliency = TokenSaliency(vlm, batches, Path(work) / "saliency") if config.saliency == "answers" else None
 
     def cost(self) -> Cost:
-        return estimate(self.pairs, self.grids, self.config)
+        """Of the whole run, or of what is left of one that was interrupted; memory and disk are the whole run's."""
+        whole = estimate(self.pairs, self.grids, self.config)
+        return replace(whole, seconds=whole.seconds * (1 - self.share_done()))
+
+    def share_done(self) -> float:
+        costs = [self.pairs.cost(name) for name in self.stages]
+        return sum(costs[: self.first()]) / max(sum(costs), 1)
+
+    def first(self) -> int:
+        """The first stage that is not done."""
+        return next((i for i, name in enumerate(self.stages) if not self.work.is_done(i, name)), len(self.stages))
 
     def run(self, report: Report = lambda share, what: None) -> dict[str, SolvedLinear]:
         """By module name. ``report`` is told the share of the work that is done, by its cost, and what is done next.
 
         Raises QuantizeError naming the module whose weights or inputs cannot be used, OutputError for a full disk.
         """
-        costs = [self.pairs.cost(name) for name in self.stages]
-        first = next((i for i, name in enumerate(self.stages) if not self.work.is_done(i, name)), len(self.stages))
+        costs, first = [self.pairs.cost(name) for name in self.stages], self.first()
         before = 0.0
         if self.saliency is not None:
             before = 1 - PASSES["none"] / PASSES["answers"]

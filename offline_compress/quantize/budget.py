@@ -62,6 +62,13 @@ class FusedMatrices:
         return tuple(kept)
 
 
+def check_budget(weights: ModelWeights, methods: Sequence[str], budget: int, dense_ternary: bool = False) -> None:
+    """Before formats are measured. Raises QuantizeError as `plan_under_budget`, where even the smallest of ``methods``
+    do not fit."""
+    alike = dict.fromkeys(methods, 0.0)
+    plan_under_budget(weights, dict.fromkeys(weights.linears, alike), budget, dense_ternary)
+
+
 def gain(cheap: Choice, better: Choice) -> float:
     """Loss saved a byte."""
     return (cheap.loss - better.loss) / max(1, better.bytes - cheap.bytes)

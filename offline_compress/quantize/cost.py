@@ -12,6 +12,7 @@ import torch
 
 from offline_compress.quantize.awq import EXPONENTS
 from offline_compress.quantize.block import Grids, SolveConfig
+from offline_compress.quantize.descent import SWEEPS
 from offline_compress.streaming.calibration_pairs import CalibrationPairs
 from offline_compress.streaming.hidden_states import CHUNK_TOKENS
 
@@ -48,6 +49,9 @@ def estimate(pairs: CalibrationPairs, grids: Grids, config: SolveConfig) -> Cost
         seconds += count * min(tokens, config.gram_tokens) * columns**2 / rate32
         if config.solver == "awq":
             seconds += 2 * len(EXPONENTS) * rows * columns**2 / rate64
+        elif config.solver == "descent":
+            once = rows * columns**2 / rate64 + columns * COLUMN_S
+            seconds += (2 + 3 * SWEEPS) * once + 1.5 * columns**3 / rate64
         elif config.solver != "rtn":
             seconds += (rows * columns**2 + 1.5 * columns**3) / rate64 + columns * COLUMN_S
     disk = disk_bytes(pairs, shapes) + (pass_disk_bytes(pairs) if config.saliency == "answers" else 0)

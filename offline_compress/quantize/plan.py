@@ -19,6 +19,11 @@ from offline_compress.export.module_names import (
 )
 from offline_compress.quantize.formats import Method, method_named
 
+VARIANTS = {  # of a bundle: method of most matrices
+    "original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8",
+    "int4": "int4-g64", "int3": "int3-g64", "int2": "int2-g64", "mixed": "int8",
+}  # fmt: skip
+SOLVERS = ("rtn", "gptq", "descent", "gptaq", "awq")  # of the blocks of a plan
 LOW_BIT = ("ternary", "ternary-absmean", "ternary-twn", "binary")
 
 

@@ -11,6 +11,8 @@ from custom_ops.packing import Groups
 from offline_compress.errors import QuantizeError
 from offline_compress.export.weights import LinearWeights
 
+COPY_OR_TRAIN = "copy or download the model folder again, or train it again"
+
 
 @dataclass(frozen=True)
 class QuantisedRows:
@@ -55,7 +57,10 @@ def checked(weight: np.ndarray, name: str = "matrix") -> np.ndarray:
         raise QuantizeError(f"{name}: shape {weight.shape} is no matrix (out_features, in_features)")
     bad = int(weight.size - np.count_nonzero(np.isfinite(weight)))
     if bad:
-        raise QuantizeError(f"{name}: {bad} of {weight.size} weights are NaN or infinite", "train the model again")
+        raise QuantizeError(
+            f"{name}: {bad} of {weight.size} weights are NaN or infinite",
+            "copy or download the model folder again, or train it again",
+        )
     if not weight.any():
         raise QuantizeError(f"{name}: all weights are zero", "the checkpoint is incomplete; copy or train it again")
     return weight

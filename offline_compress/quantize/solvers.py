@@ -17,7 +17,7 @@ from offline_compress.quantize.grids import BINARY, TERNARY, FittedGrid, Grid, n
 from offline_compress.quantize.rows import checked
 from offline_compress.saliency.statistics import InputStatistics
 
-SOLVERS = ("rtn", "gptq", "descent", "gptaq")
+MATRIX_SOLVERS = ("rtn", "gptq", "descent", "gptaq")
 DAMPING = 0.01  # of the Hessian's mean diagonal
 
 
@@ -47,8 +47,8 @@ def solve(weight, grid: Grid, statistics: InputStatistics | None = None, solver:
     zero, for statistics of another shape or of no tokens, and for a solver that does not exist."""
     name = statistics.name if statistics else "matrix"
     w = torch.from_numpy(checked(weight.detach().cpu().numpy() if torch.is_tensor(weight) else weight, name))
-    if solver not in SOLVERS:
-        raise QuantizeError(f"no solver named {solver!r}", f"use one of {', '.join(SOLVERS)}")
+    if solver not in MATRIX_SOLVERS:
+        raise QuantizeError(f"no solver named {solver!r}", f"use one of {', '.join(MATRIX_SOLVERS)}")
     if solver == "rtn":
         return solved(w, grid, *rounded(w, grid), hessian_of(statistics, w, name) if statistics else None)
     if statistics is None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar, get_type_hints
 
 from edge_vlm.errors import InputError
+from offline_compress.quantize.plan import SOLVERS, VARIANTS
 
 DEFAULTS = ("no-training", "one-gpu-evening", "many-gpus")
 MAY_BE_ZERO = (": steps", ": heldout")  # no training, nothing measured
@@ -98,8 +99,9 @@ def recipe_text(path: Path | str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(
-            f"{path}: cannot be read ({error})", f"name a file, or one of {', '.join(DEFAULTS)}"
+            f"{path}: cannot be read ({reason})", f"name a file, or one of {', '.join(DEFAULTS)}"
         ) from error
 
 
@@ -125,6 +127,10 @@ def recipe_of(value: object, where: str) -> Recipe:
 def check_stages(recipe: Recipe, where: str) -> None:
     compress, specialise = recipe.stages.get("compress"), recipe.stages.get("specialise")
     if compress is not None:
+        methods = [*(name for name in VARIANTS if name != "mixed"), "auto"]
+        for entry, value, known in (("method", compress.method, methods), ("solver", compress.solver, SOLVERS)):
+            if value is not None and value not in known:
+                raise InputError(f"{where}: compress: {entry} is {value!r}", f"use one of {', '.join(known)}")
         sizes = [value for value in (compress.bits, compress.budget_mb) if value is not None]
         if (compress.method == "auto") != (len(sizes) == 1):
             raise InputError(

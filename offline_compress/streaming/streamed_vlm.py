@@ -64,7 +64,8 @@ class StreamedVlm:
         if not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
             raise QuantizeError(
-                f"{name}: {bad} of {value.numel()} weights are NaN or infinite", "train the model again"
+                f"{name}: {bad} of {value.numel()} weights are NaN or infinite",
+                "copy or download the model folder again, or train it again",
             )
         return value
 

@@ -16,9 +16,9 @@ from offline_compress.export.weights import LinearWeights, ModelWeights
 from offline_compress.quantize.awq import divided_norms
 from offline_compress.quantize.block import SolveConfig
 from offline_compress.quantize.blockwise import BlockwiseRun
-from offline_compress.quantize.budget import Losses, plan_under_budget
+from offline_compress.quantize.budget import Losses, check_budget, plan_under_budget
 from offline_compress.quantize.cost import Cost
-from offline_compress.quantize.format_errors import measure_formats
+from offline_compress.quantize.format_errors import CANDIDATES, measure_formats
 from offline_compress.quantize.plan import PlannedMatrix
 from offline_compress.quantize.report import MatrixReport, matrix_report, quantise_matrix
 from offline_compress.quantize.solved_linear import SolvedLinear, grid_of
@@ -57,6 +57,7 @@ def automatic_plan(
     if work is None:
         with TemporaryDirectory(prefix="edge_vlm_plan_") as folder:
             return automatic_plan(source, batches, budget, Path(folder), dtype, report, announce, dense_ternary)
+    check_budget(source.weights, CANDIDATES, budget, dense_ternary)
     losses = measure_formats(StreamedVlm.open(source.folder, dtype), batches, work, report=report, announce=announce)
     plan = plan_under_budget(source.weights, losses, budget, dense_ternary)
     return source.with_plan(plan), losses

@@ -22,7 +22,7 @@ from offline_compress.models.loading import read_image_settings
 from offline_compress.quantize.block_work import require_space
 from offline_compress.quantize.blockwise import HALVES
 from offline_compress.quantize.cost import Cost, peak_bytes
-from offline_compress.quantize.plan import Plan, PlannedMatrix, default_plan
+from offline_compress.quantize.plan import VARIANTS, Plan, PlannedMatrix, default_plan
 from offline_compress.quantize.plan_check import check_operators
 from offline_compress.quantize.replace import quantise_model, to_model_weights
 from offline_compress.quantize.report import MatrixReport, quantise_weights, report_json, with_final_errors
@@ -31,10 +31,6 @@ from offline_compress.train.processes import Processes
 from offline_compress.train.qat import BatchSource, QatConfig, QatProgress, QatTrainer
 from offline_compress.train.training_curve import TrainingCurve
 
-VARIANTS = {  # variant: method of most matrices
-    "original": "float32", "ternary": "ternary", "binary": "binary", "int8": "int8",
-    "int4": "int4-g64", "int3": "int3-g64", "int2": "int2-g64", "mixed": "int8",
-}  # fmt: skip
 CHECKPOINT, CURVE = "qat.pt", "curve.jsonl"
 CURVE_EVERY = 10  # steps
 
@@ -136,7 +132,7 @@ def train_quantised(
         if not processes.leads:
             return
         save_checkpoint(done.state(), checkpoint)
-        if watch is not None:
+        if watch is not None and done.due:
             watch(student.eval())
             student.train()
 

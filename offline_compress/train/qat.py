@@ -27,6 +27,8 @@ from offline_compress.train.distillation import (
 from offline_compress.train.precision import multiplies_bfloat16
 from offline_compress.train.processes import Processes
 
+SAVED_EVERY_S = 120.0  # what an interrupt costs at most where steps are slow
+
 
 class BatchSource(Protocol):
     """Training data. The same step always gives the same batch, so that a resumed run goes on as it would have."""
@@ -115,17 +117,25 @@ class QatTrainer:
         report: Callable[[QatProgress], None] = lambda progress: None,
         save: Callable[[QatTrainer], None] = lambda trainer: None,
     ) -> None:
-        """Train up to the last step; ``save`` is called every ``checkpoint_every`` steps and at the end.
+        """Train up to the last step; ``save`` is called every ``checkpoint_every`` steps, after `SAVED_EVERY_S` without
+        it, and at the end.
 
         Raises QuantizeError where the loss is no longer finite.
         """
+        saved_s = time.monotonic()
         with self.tapped() as taps:
             while self.step < self.config.steps:
                 losses, rate = self.train_step(*taps), rate_factor(self.step, self.config)
                 self.step += 1
                 report(QatProgress(self.step, self.config.steps, losses, rate))
-                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                if self.due or time.monotonic() - saved_s > SAVED_EVERY_S:
                     save(self)
+                    saved_s = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last step was one after which to look at the model."""
+        return self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps
 
     def rehearse(self) -> float:
         """Seconds of a step, which is not taken: no weight changes."""

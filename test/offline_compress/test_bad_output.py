@@ -52,6 +52,12 @@ def test_a_training_that_cannot_be_written_says_so_before_it_renders(in_the_way,
     assert str(in_the_way / "cache") in error and "remedy:" in error
 
 
+def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_read(capsys):
+    pytest.importorskip("torch")
+    assert cli.main(["compress", "no_model", "--out", "/proc/x/bundle", "--work", "w"]) == 1
+    assert "/proc/x/bundle: cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [("--seed", "-1"), ("--seed", "x"), ("--jpeg-quality", "500")])
 def test_impossible_options_are_named(option, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:

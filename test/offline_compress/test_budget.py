@@ -112,6 +112,12 @@ def test_fused_matrices_share_a_format_and_tied_tables_stay_int8(weights):
     assert table["lm_head"] == "int8"
 
 
+def test_a_budget_below_the_smallest_plan_is_refused_before_formats_are_measured(weights):
+    with pytest.raises(QuantizeError, match=r"the smallest plan takes 0.\d+ MB"):
+        budgets.check_budget(weights, METHODS, 10_000)
+    budgets.check_budget(weights, METHODS, round(1.01 * least(weights)))
+
+
 def test_a_budget_below_the_smallest_plan_says_what_that_takes(weights):
     with pytest.raises(QuantizeError, match=r"a budget of 0.01 MB; the smallest plan takes 0.\d+ MB") as caught:
         plan_under_budget(weights, losses(weights), 10_000)

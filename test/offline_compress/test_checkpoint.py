@@ -315,6 +315,20 @@ def test_the_command_writes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert bundle.image.mean == (0.1, 0.2, 0.3) and bundle.image.std == (0.5, 0.5, 0.5)
 
 
+def test_a_context_that_does_not_hold_prompt_and_caption_is_refused(tmp_path: Path):
+    folder, parser = write_hf_folder(tmp_path / "hf"), argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+
+    def export(context):
+        words = [str(folder), "--out", str(tmp_path / "out"), "--max-new-tokens", "12", "--context", str(context)]
+        return export_command.run(parser.parse_args(words))
+
+    with pytest.raises(ExportError, match="context_length 20; the prompt and a caption of 12 tokens take") as caught:
+        export(20)
+    assert not (tmp_path / "out").exists()
+    assert export(int(caught.value.remedy.split()[1])) == 0
+
+
 def test_the_command_names_a_missing_tokenizer(tmp_path: Path):
     folder = write_hf_folder(tmp_path / "hf")
     (folder / "tokenizer.json").unlink()

@@ -55,6 +55,14 @@ def test_latents_stay_in_range_and_codes_move():
     assert any((a != b).any() for a, b in zip(after, before, strict=True))
 
 
+def test_slow_steps_are_saved_before_many_are_taken(monkeypatch):
+    saved = []
+    monkeypatch.setattr("offline_compress.train.qat.SAVED_EVERY_S", 0.0)
+    training = trainer(steps=5, checkpoint_every=4)
+    training.run(save=lambda done: saved.append((done.step, done.due)))
+    assert saved == [(1, False), (2, False), (3, False), (4, True), (5, True)]
+
+
 def test_resumed_run_ends_at_the_same_weights(tmp_path):
     whole = trainer()
     whole.run()

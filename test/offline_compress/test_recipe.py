@@ -94,9 +94,12 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
 
 
 @pytest.fixture
-def commands(monkeypatch):
-    """Steps that were started; each writes its bundle unless it is told to fail."""
+def commands(monkeypatch, tmp_path):
+    """Steps that were started; each writes its bundle unless it is told to fail. What WHOLE names is there."""
     started, failing = [], []
+    monkeypatch.chdir(tmp_path)
+    for name in ("hf", "photos", "a.mcap"):
+        (tmp_path / name).mkdir()
 
     def start(command):
         words = command[command.index("offline_compress") + 1 :]
@@ -167,6 +170,23 @@ def test_an_interrupted_recipe_ends_its_step_before_itself(tmp_path, monkeypatch
     assert Path("ended").exists()
 
 
+@pytest.mark.parametrize("entry, lost", [("model", "hf"), ("data: images", "photos"), ("specialise: bags", "a.mcap")])
+def test_what_a_recipe_names_and_is_not_there_is_said_before_anything_runs(tmp_path, commands, entry, lost):
+    (tmp_path / lost).rmdir()
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(WHOLE))
+    with pytest.raises(InputError, match=f"r.yaml: {entry}: there is no {lost}"):
+        run(tmp_path / "r.yaml")
+    assert not commands[0]
+
+
+@pytest.mark.parametrize("entry, value", [("method", "int5"), ("solver", "magic")])
+def test_methods_and_solvers_of_a_recipe_are_those_of_the_command(entry, value):
+    wrong = changed(compress={"method": "int4", entry: value})
+    with pytest.raises(InputError, match=f"compress: {entry} is '{value}'") as caught:
+        recipe_of(wrong, "r.yaml")
+    assert "int4" in caught.value.remedy or "gptq" in caught.value.remedy
+
+
 def test_a_stage_that_a_recipe_lacks_is_named(tmp_path, commands):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({**WHOLE, "out": str(tmp_path / "b"), "stages": {"compress": {"method": "int4"}}}))
@@ -186,7 +206,6 @@ def test_a_stage_that_was_done_alone_leaves_the_later_ones_to_be_done_again(tmp_
 
 def test_another_model_in_the_same_folder_is_compressed_anew(tmp_path, commands):
     started, _ = commands
-    (tmp_path / "hf").mkdir()
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({**WHOLE, "model": str(tmp_path / "hf"), "out": str(tmp_path / "b")}))
     assert run(path) == 0 and len(started) == 4
