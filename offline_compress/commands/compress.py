@@ -296,6 +296,10 @@ def evaluate(args: argparse.Namespace, source: Source, data: CompressionData, co
     few = samples[:JUDGED]
     before = streamed_perplexity(StreamedVlm.open(args.folder), sample_batches(args.folder, few))
     after = result.perplexity if len(few) == len(samples) else bundle_perplexity(args.out, few)
+    console.print(
+        f"on {len(few)} of them: perplexity {after:.3f}, {after / before:.3f} times the float model's {before:.3f}",
+        highlight=False,
+    )
     warning = verdict(after, before, variant_of(args))
     if warning:
         console.print(warning, highlight=False)
