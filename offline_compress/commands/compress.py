@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" auto at {DEFAULT_BITS} bits a weight, or int4 where there are no calibration pairs)",
     )  # fmt: skip
     parser.add_argument("--budget-mb", type=positive, metavar="MB", help="with --method auto: size of both graphs")
-    parser.add_argument("--bits", type=positive, help="with --method auto: bits a weight instead of a size")
+    parser.add_argument(
+        "--bits", type=positive, help=f"with --method auto: bits a weight instead of a size (default: {DEFAULT_BITS})"
+    )
     parser.add_argument("--plan", type=Path, metavar="YAML", help="rules of your own instead of the method's")
     parser.add_argument("--dense", action="store_true", help="ternary matrices at 1.6 bits a weight in the file, not 2")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; replaces a bundle")
@@ -200,10 +202,13 @@ def open_data(args: argparse.Namespace, console: Console) -> CompressionData:
 
 def choose_method(args: argparse.Namespace) -> None:
     """Where none is given: without training never a ternary model, which would babble."""
+    unsized = args.budget_mb is None and args.bits is None
+    if args.method == "auto" and unsized:
+        args.bits = DEFAULT_BITS
     if args.method is not None:
         return
     trains = args.steps != 0 and (bool(args.steps) or args.solver is None)
-    if args.budget_mb is not None or args.bits is not None:
+    if not unsized:
         args.method = "auto"
     elif trains or args.plan is not None:
         args.method = "ternary"
@@ -216,7 +221,9 @@ def choose_method(args: argparse.Namespace) -> None:
 def check_options(args: argparse.Namespace) -> None:
     automatic, sizes = args.method == "auto", [s for s in (args.budget_mb, args.bits) if s is not None]
     require(
-        len(sizes) == int(automatic), "--method auto goes with --budget-mb or --bits", "give it with one of the two"
+        len(sizes) == int(automatic),
+        "--budget-mb and --bits are sizes of an automatic plan",
+        "give one of the two, and with --method auto",
     )
     require(not (automatic and args.plan), "--plan and --method auto both decide the plan", "give one of them")
     require(not (automatic and args.plan_only), "an automatic plan is measured", "leave out --plan-only")

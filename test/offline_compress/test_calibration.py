@@ -119,8 +119,9 @@ def test_an_automatic_plan_keeps_its_budget_and_is_stored(hf_folder, tmp_path, p
     assert cost < printed.index("auto, planned") < again < printed.index("auto, gptq")
     with pytest.raises(EdgeVlmError, match="a budget of 0.02 MB; the smallest plan takes"):
         run(hf_folder, tmp_path / "c", "--method", "auto", "--budget-mb", 0.02, "--pairs", 8)
-    with pytest.raises(EdgeVlmError, match="goes with --budget-mb or --bits"):
-        run(hf_folder, tmp_path / "c", "--method", "auto")
+    for words in (("--method", "auto", "--budget-mb", 1, "--bits", 4), ("--method", "int4", "--bits", 4)):
+        with pytest.raises(EdgeVlmError, match="are sizes of an automatic plan"):
+            run(hf_folder, tmp_path / "c", *words)
     assert not (tmp_path / "c").exists()
 
 
@@ -129,8 +130,9 @@ def test_a_budget_for_more_than_8_bits_is_rounded(hf_folder, tmp_path, pairs):
     assert {row["bits"] for row in Bundle.load(tmp_path / "b").report()["layers"]} == {8}
 
 
-def test_without_training_the_default_is_a_plan_of_its_own_at_a_few_bits(hf_folder, tmp_path, pairs):
-    assert run(hf_folder, tmp_path / "b", "--steps", 0, "--pairs", 8) == 0
+@pytest.mark.parametrize("words", [("--steps", 0), ("--method", "auto")])
+def test_without_training_the_default_is_a_plan_of_its_own_at_a_few_bits(hf_folder, tmp_path, pairs, words):
+    assert run(hf_folder, tmp_path / "b", *words, "--pairs", 8) == 0
     bundle = Bundle.load(tmp_path / "b")
     report = bundle.report()
     assert report["plan"]["name"] == "auto" and report["training"]["options"]["bits"] == 4.5
