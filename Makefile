@@ -56,7 +56,7 @@ bench-ros: $(VENV)/test.stamp $(OPERATORS) ## what the ROS 2 node costs around t
 soak: $(VENV)/test.stamp $(OPERATORS) ## camera and event camera into the node for MINUTES=4: memory, age, losses; writes out/bench/soak.json
 	$(RUN) -m bench.soak --minutes $(or $(MINUTES),4) --out out/bench/soak.json
 
-models: out/models/binary/bundle.json out/models/original/bundle.json ## train the demo model and its bundles: about 90 minutes, resumable
+models: out/models/binary/bundle.json out/models/original/bundle.json ## train the demo model and its bundles: about 90 minutes, twice as long without bfloat16 products; resumable
 
 out/models/float/metrics.json: | $(VENV)/test.stamp $(OPERATORS)
 	$(RUN) -m offline_compress train-demo --out out/models/float
