@@ -136,7 +136,7 @@ def shard_paths(folder: Path) -> list[Path]:
         found = f"; {others[0].name} is a pickle, which may run foreign code and is not read" if others else ""
         raise CheckpointError(
             f"{folder}: neither {WEIGHT_FILE} nor {INDEX_FILE}{found}",
-            "save the model with save_pretrained(..., safe_serialization=True)",
+            "download the weights too, or save the model with save_pretrained(..., safe_serialization=True)",
         )
     names = sorted(set(weight_map(folder).values()))
     if not names or any(Path(name).name != name for name in names):

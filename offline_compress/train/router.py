@@ -99,8 +99,12 @@ def train_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfi
     Raises ValueError where there are too few trials to learn from.
     """
     folds = [[trial for trial in trials if trial.clip % _FOLDS == fold] for fold in range(_FOLDS)]
-    if len(trials) < _FEWEST_TRIALS * _FOLDS or not all(folds):
-        raise ValueError(f"{len(trials)} frames with a choice are too few to train a router on: take more clips")
+    fewest = _FEWEST_TRIALS * _FOLDS
+    if len(trials) < fewest or not all(folds):
+        raise ValueError(
+            f"{len(trials)} frames with a choice, of {len({trial.clip for trial in trials})} clips, are too few to train"
+            f" a router on: {fewest} of {_FOLDS} clips or more are needed"
+        )
     judged, chances = [], []
     for fold, held_out in enumerate(folds):
         others = [trial for number, part in enumerate(folds) if number != fold for trial in part]
