@@ -102,8 +102,8 @@ def train_router(trials: Sequence[Trial], costs: np.ndarray, config: RouterConfi
     fewest = _FEWEST_TRIALS * _FOLDS
     if len(trials) < fewest or not all(folds):
         raise ValueError(
-            f"{len(trials)} frames with a choice, of {len({trial.clip for trial in trials})} clips, are too few to train"
-            f" a router on: {fewest} of {_FOLDS} clips or more are needed"
+            f"{len(trials)} frames with a choice are too few to train a router on: {fewest} are needed, from at least"
+            f" {_FOLDS} clips"
         )
     judged, chances = [], []
     for fold, held_out in enumerate(folds):
