@@ -4,14 +4,14 @@
 Several cameras in one process: cameras:='front rear' image:=image_raw listens on front/image_raw and rear/image_raw.
 """
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from edge_vlm.ros.parameters import PARAMETERS
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 ARGUMENTS = (
     ("image", "image", "Image topic; its compressed twin is <image>/compressed."),
@@ -52,13 +52,15 @@ def node_parameters() -> dict:
     return values | {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
 
 
-def generate_launch_description() -> LaunchDescription:
-    declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
-    image = LaunchConfiguration("image")
-    captioner = Node(
+def captioner(context: LaunchContext) -> list[Node]:
+    """With a name launch writes parameters for that node in that namespace alone; those of several cameras lie below
+    it, so there the name is a remapping, and parameters are for all nodes of the process."""
+    image, name = LaunchConfiguration("image"), LaunchConfiguration("name")
+    several = bool(LaunchConfiguration("cameras").perform(context).split())
+    node = Node(
         package="edge_vlm",
         executable="captioner",
-        name=LaunchConfiguration("name"),
+        name=None if several else name,
         namespace=LaunchConfiguration("namespace"),
         output="both",
         emulate_tty=True,
@@ -76,8 +78,14 @@ def generate_launch_description() -> LaunchDescription:
             "--ros-args",
             "--log-level",
             LaunchConfiguration("log_level"),
+            *(["-r", ["__node:=", name]] if several else []),
         ],
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
     )
-    return LaunchDescription([*declared, *node_arguments(), captioner])
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
+    return LaunchDescription([*declared, *node_arguments(), OpaqueFunction(function=captioner)])

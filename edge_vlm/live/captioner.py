@@ -133,7 +133,7 @@ class LiveCaptioner:
                 request.fail(str(error))
             raise
         age_ms = (self._now_ns() - report.stamp_ns) * 1e-6
-        self.statistics.processed(report, age_ms, (time.perf_counter() - started_s) * 1e3)
+        self.statistics.processed(report, age_ms, (time.perf_counter() - started_s) * 1e3, time.monotonic())
         for request in wanted:
             request.caption = report.caption
             request.done.set()

@@ -12,6 +12,7 @@ from edge_vlm.step_report import Energy
 
 _WINDOWS = 256
 _SHORTEST_S = 0.005  # a shorter pause says nothing about a sensor that is read every few milliseconds
+_LONGEST_S = 60.0  # counters of processors wrap around after half an hour
 
 
 class IdleBaseline:
@@ -37,7 +38,7 @@ class IdleBaseline:
         if self._idle_since_s is not None:
             pause_s = time.perf_counter() - self._idle_since_s
             joules = self._meter.end().joules
-            if joules is not None and pause_s >= _SHORTEST_S:
+            if joules is not None and _SHORTEST_S <= pause_s <= _LONGEST_S:
                 self._pauses.append((joules, pause_s))
         self._meter.begin()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.meters import rss_mb
 from edge_vlm.sources.event_intake import EventIntake
@@ -31,6 +33,14 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
     if statistics.frames_rejected and now_s - statistics.last_rejection_s < REJECTION_WARNS_S:
         reason, count = statistics.frames_rejected.most_common(1)[0]
         return WARN, f"{sum(statistics.frames_rejected.values())} images rejected, mostly ({count}): {reason}"
+    waited_s = 0.0 if statistics.drawn or statistics.last_result_s is None else now_s - statistics.last_result_s
+    if waited_s > stale_after_s + 2e-3 * max(0.0, np.nan_to_num(statistics.latency_ms(50))):
+        if statistics.duplicates_in_a_row:
+            return STALE, (
+                f"{statistics.duplicates_in_a_row} images with the stamp of the one before: the camera repeats itself, "
+                "and the last caption no longer describes what is in front of it"
+            )
+        return WARN, f"images arrive, and none has been described for {waited_s:.1f} s"
     age_s = statistics.frame_age_ms(50) * 1e-3
     if age_s > stale_after_s or age_s < -stale_after_s:
         where = "old" if age_s > 0 else "ahead of the clock"

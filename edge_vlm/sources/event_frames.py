@@ -16,6 +16,7 @@ from edge_vlm.sources.bag_storage import TopicInfo
 from edge_vlm.sources.bag_topics import choose_event_topic
 from edge_vlm.sources.event_accumulator import EventAccumulator
 from edge_vlm.sources.event_intake import EventIntake
+from edge_vlm.sources.event_list import EventList, decode_event_list
 from edge_vlm.sources.event_messages import add_event_message
 from edge_vlm.sources.source import SourceCounts
 
@@ -52,6 +53,9 @@ class EventDrawing(EventIntake):
     def _read(self, *packet) -> None:
         """Drawing needs the polarities, so every event."""
         self._count(*self.decoder.decode(*packet))
+
+    def _read_list(self, message: EventList) -> None:
+        self._count(*decode_event_list(message))
 
     def _count(self, events: Events, outside: int) -> None:
         super()._count(events, outside)

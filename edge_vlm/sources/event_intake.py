@@ -53,8 +53,10 @@ class EventIntake:
         except InputError as error:
             self.drop(error)
             return
-        if self.accumulator.overload:
-            return
+        if not self.accumulator.overload:
+            self._read_list(message)
+
+    def _read_list(self, message: EventList) -> None:
         if self.decoder.counter is None:
             self._count(*decode_event_list(message))
         else:

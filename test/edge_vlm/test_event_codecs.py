@@ -12,6 +12,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from edge_vlm.errors import InputError
 from edge_vlm.observation import Events
 from edge_vlm.sources.event_accumulator import EventAccumulator, HotPixelRule
+from edge_vlm.sources.event_frames import EventDrawing
 from edge_vlm.sources.event_intake import EventIntake
 from edge_vlm.sources.event_list import decode_event_list, parse_event_list
 from edge_vlm.sources.event_packets import EventPacketDecoder
@@ -248,6 +249,10 @@ def test_event_arrays_as_other_tools_serialise_them(ros1, count, frame_id):
     events, outside = decode_event_list(parsed)
     assert tuples(events) == [(5_000_000 + n, n, n + 1, n % 2 == 0) for n in range(count)]
     assert outside == 0
+    drawing = EventDrawing(EventAccumulator((2, 2)))
+    drawing.add_list(parsed)
+    picture = drawing.draw()
+    assert picture.shape == (HEIGHT, WIDTH, 3) and int((picture != 128).any(axis=2).sum()) == count
 
 
 @pytest.mark.parametrize("ros1", [False, True])

@@ -9,6 +9,7 @@ from edge_vlm.live.mailbox import Mailbox
 from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
 from edge_vlm.meters import rss_mb
+from edge_vlm.ros.diagnostics import OK, STALE, WARN, health
 from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.step_report import Caption, Energy, StepReport
 
@@ -115,7 +116,36 @@ def test_energy_per_caption_is_nan_where_nothing_was_measured():
     statistics.processed(report(), frame_age_ms=1.0)
     assert np.isnan(statistics.joules_per_caption())
     statistics.processed(report(energy=Energy(0.5, "rapl")), frame_age_ms=1.0)
-    assert statistics.joules_per_caption() == pytest.approx(0.25)
+    assert statistics.joules_per_caption() == pytest.approx(0.5)
+    statistics.processed(report(), frame_age_ms=1.0)
+    assert statistics.joules_per_caption() == pytest.approx(0.5), "a sensor that has ceased makes no caption cheaper"
+
+
+def test_health_is_not_fine_where_nothing_is_described():
+    statistics = LiveStatistics()
+    for now_s in range(10):
+        statistics.arrived(float(now_s))
+        if now_s < 3:
+            statistics.processed(report(), frame_age_ms=1.0, now_s=float(now_s))
+    assert health(statistics, 3.0, 2.0) == (OK, "captioning")
+    assert health(statistics, 9.0, 2.0) == (WARN, "images arrive, and none has been described for 7.0 s")
+    for _ in range(6):
+        statistics.duplicate()
+    level, said = health(statistics, 9.0, 2.0)
+    assert level == STALE and said.startswith("6 images with the stamp of the one before")
+    statistics.processed(report(), frame_age_ms=1.0, now_s=9.5)
+    assert health(statistics, 9.6, 2.0) == (OK, "captioning")
+
+
+def test_a_still_event_camera_is_fine():
+    statistics = LiveStatistics()
+    statistics.arrived(None)
+    statistics.processed(report(), frame_age_ms=1.0, now_s=1.0)
+    for now_s in range(2, 9):
+        statistics.heard(float(now_s))
+        statistics.arrived(None)
+        statistics.duplicate()
+    assert health(statistics, 8.1, 2.0) == (OK, "captioning")
 
 
 def test_memory_of_bursts_goes_back_to_the_system():
