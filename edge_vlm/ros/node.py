@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 
 from edge_vlm.errors import EdgeVlmError
@@ -22,6 +23,7 @@ from edge_vlm.ros.energy import EnergyInput
 from edge_vlm.ros.inputs import Inputs, chosen_event_type
 from edge_vlm.ros.outputs import Outputs
 from edge_vlm.ros.pipeline_opening import REOPENING, PipelineOpener, tested
+from edge_vlm.ros.refused_transitions import refusing
 from edge_vlm.ros.services import Services
 from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.sources.message_types import COMPRESSED_IMAGE, IMAGE
@@ -43,6 +45,9 @@ class CaptionerNode(Node):
 
     def __init__(self, name: str = "captioner", open_pipeline: Callable | None = None, **node_options) -> None:
         super().__init__(name, **node_options)
+        service = getattr(self, "_service_change_state", None)  # rclpy's own, not part of its interface
+        if service is not None:
+            service.callback = refusing(service.callback, rclpy_implementation.RCLError, self.get_logger().warning)
         self._make_opener = open_pipeline or PipelineOpener
         self._captioner: LiveCaptioner | None = None
         self._inputs: Inputs | None = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from edge_vlm.live.statistics import LiveStatistics
 from edge_vlm.live.worker import Worker
 from edge_vlm.meters import rss_mb
 from edge_vlm.ros.diagnostics import OK, STALE, WARN, health
+from edge_vlm.ros.refused_transitions import refusing
 from edge_vlm.runtime.memory_return import MemoryReturn
 from edge_vlm.step_report import Caption, Energy, StepReport
 
@@ -135,6 +137,20 @@ def test_health_is_not_fine_where_nothing_is_described():
     assert level == STALE and said.startswith("6 images with the stamp of the one before")
     statistics.processed(report(), frame_age_ms=1.0, now_s=9.5)
     assert health(statistics, 9.6, 2.0) == (OK, "captioning")
+
+
+def test_a_transition_that_does_not_fit_is_answered_with_no():
+    said = []
+    request = SimpleNamespace(transition=SimpleNamespace(id=1, label=""))
+
+    def configure(request, response):
+        raise RuntimeError("transition is not registered")
+
+    response = refusing(configure, RuntimeError, said.append)(request, SimpleNamespace(success=True))
+    assert response.success is False and said == [
+        "no such transition in the present state: 1 (transition is not registered)"
+    ]
+    assert refusing(lambda request, response: "done", RuntimeError, said.append)(None, None) == "done"
 
 
 def test_a_still_event_camera_is_fine():
