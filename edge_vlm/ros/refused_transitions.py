@@ -14,9 +14,8 @@ def refusing(callback: Callable, refused: type[Exception], say: Callable[[str], 
         try:
             return callback(request, response)
         except refused as error:
-            say(
-                f"no such transition in the present state: {request.transition.label or request.transition.id} ({error})"
-            )
+            wanted = request.transition.label or request.transition.id
+            say(f"no such transition in the present state: {wanted} ({error})")
             response.success = False
             return response
 
