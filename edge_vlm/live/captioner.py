@@ -51,7 +51,7 @@ class LiveCaptioner:
         self._busy = threading.Lock()
         self._requests = threading.Lock()
         self._reset_reason = ""
-        self._reopen = False
+        self._reopen = self._broken = False
         self._closed = self._released = False
         self._waiting: list[CaptionRequest] = []
 
@@ -69,7 +69,7 @@ class LiveCaptioner:
             self._reset_reason = reason
 
     def request_reopen(self) -> None:
-        """Make the pipeline anew before the next frame, as after a change of its settings."""
+        """Make the pipeline anew before the next frame, for other settings. Where that fails, what there is goes on."""
         with self._requests:
             self._reopen = True
 
@@ -95,7 +95,7 @@ class LiveCaptioner:
                 if not self._closed:
                     self._process(delivery)
             except Exception:
-                self.request_reopen()
+                self._broken = True
                 raise
             finally:
                 if self._closed:
@@ -144,14 +144,21 @@ class LiveCaptioner:
             reopen, self._reopen = self._reopen, False
             reset_reason, self._reset_reason = self._reset_reason, ""
             wanted, self._waiting = self._waiting, []
-        if reopen:
+        if reopen or self._broken:
             try:
                 fresh = self._open_pipeline()
-            except Exception:
-                self._put_back(wanted)
-                raise
-            self._pipeline.close()
-            self._pipeline = fresh
+            except Exception as error:
+                if self._broken:
+                    self._put_back(wanted)
+                    raise
+                self.statistics.settings_error = str(error)
+                for request in wanted:
+                    request.fail(str(error))
+                wanted = []
+            else:
+                self._pipeline.close()
+                self._pipeline, self._broken = fresh, False
+                self.statistics.settings_error = ""
         if reset_reason:
             self.observer.reset()
             self._pipeline.reset(reset_reason)

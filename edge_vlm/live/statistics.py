@@ -33,6 +33,7 @@ class LiveStatistics:
     resets: int = 0
     failures_in_a_row: int = 0
     last_error: str = ""
+    settings_error: str = ""  # why the last change of settings is not in use
     last_arrival_s: float | None = None  # steady clock
     last_rejection_s: float = float("-inf")
     last_result_s: float | None = None  # steady clock; when a frame was processed, or the first of a stream came

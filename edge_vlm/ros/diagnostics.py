@@ -20,6 +20,8 @@ def health(statistics: LiveStatistics, now_s: float, stale_after_s: float, qos_p
     """Level and message. ``now_s`` is the steady clock that ``statistics.arrived`` was given."""
     if statistics.failures_in_a_row:
         return ERROR, f"{statistics.failures_in_a_row} frames failed in a row: {statistics.last_error}"
+    if statistics.settings_error:
+        return WARN, f"the last change of parameters does not work and is not in use: {statistics.settings_error}"
     if qos_problem:
         return WARN, qos_problem
     if statistics.last_arrival_s is None:

@@ -138,6 +138,27 @@ def test_a_pipeline_that_failed_is_made_anew_once(live, messages):
     assert len(captioner.said) == 2
 
 
+def test_settings_that_do_not_work_leave_the_pipeline_that_does(live, messages):
+    captioner = live()
+    make = captioner._open_pipeline
+
+    def refuse():
+        raise InputError("the prompt has 1463 tokens")
+
+    frames = [serialised(messages.image(n * SECOND), IMAGE) for n in (1, 2, 3)]
+    captioner._open_pipeline = refuse
+    captioner.request_reopen()
+    request = captioner.request_caption()
+    captioner.process(delivery(frames[0]))
+    assert "1463 tokens" in request.error and "1463 tokens" in captioner.statistics.settings_error
+    captioner.process(delivery(frames[1]))
+    assert len(captioner.said) == 2 and captioner.opened[0].closes == 0
+    captioner._open_pipeline = make
+    captioner.request_reopen()
+    captioner.process(delivery(frames[2]))
+    assert captioner.opened[0].closes == 1 and captioner.statistics.settings_error == ""
+
+
 def test_requests_wait_for_the_next_good_frame(live, messages):
     captioner = live()
     request = captioner.request_caption()
