@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
+_PACKET_BYTES = 512  # what a waiting packet takes beside its events
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What the worker takes out: the newest image, the event packets since the last delivery, and the losses.
@@ -47,6 +50,7 @@ class Mailbox:
 
     def put_events(self, packet: Any, size_bytes: int) -> None:
         """Queue a packet; over the bound all queued packets go, since a gap makes every count a lie anyway."""
+        size_bytes += _PACKET_BYTES
         with self._changed:
             if self._packet_bytes + size_bytes > self._max_event_bytes:
                 self._packets.clear()

@@ -58,7 +58,7 @@ def test_events_wait_for_the_image_that_follows_them():
 
 
 def test_event_bytes_are_bounded_and_the_loss_is_told():
-    mailbox = Mailbox(max_event_bytes=100)
+    mailbox = Mailbox(max_event_bytes=2000)
     for index in range(1000):
         mailbox.put_events(index, 30)
     mailbox.put_image("image")
