@@ -8,7 +8,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-
 _PACKET_BYTES = 512  # what a waiting packet takes beside its events
 
 
