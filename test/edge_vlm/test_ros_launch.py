@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros cannot be imported: source a ROS 2 setup file to run these tests")
 
+from launch.actions import OpaqueFunction
+from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 
 from edge_vlm.ros.parameters import PARAMETERS
@@ -45,9 +47,34 @@ def test_replay_needs_a_bag_and_nothing_else(described):
     assert [argument.name for argument in arguments if argument.default_value is None] == ["bag"]
 
 
+def nodes_of(description, **given) -> list[Node]:
+    """With the default of every argument that is not given."""
+    context = LaunchContext()
+    for argument in description.get_launch_arguments():
+        value = argument.default_value
+        context.launch_configurations[argument.name] = "" if value is None else perform_substitutions(context, value)
+    context.launch_configurations.update(given)
+    made = []
+    for entity in description.entities:
+        made += entity.execute(context) if isinstance(entity, OpaqueFunction) else [entity]
+    nodes = [entity for entity in made if isinstance(entity, Node)]
+    for node in nodes:
+        node._perform_substitutions(context)
+    return nodes
+
+
+@pytest.mark.parametrize("cameras, alone", [("", True), ("front rear", False)])
+def test_parameters_reach_the_nodes_of_several_cameras(described, cameras, alone):
+    """A node with a name gets parameters that are written for that name alone."""
+    (node,) = nodes_of(described("captioner.launch.py"), cameras=cameras)
+    assert node.is_node_name_fully_specified() is alone
+    assert node.expanded_node_namespace == "/"
+
+
 def test_nodes_start_executables_that_setup_installs(described):
     scripts = (ROOT / "setup.py").read_text()
-    for name in ("captioner.launch.py", "replay.launch.py", "demo.launch.py"):
+    assert "captioner = edge_vlm.ros." in scripts and nodes_of(described("captioner.launch.py"))
+    for name in ("replay.launch.py", "demo.launch.py"):
         for entity in described(name).entities:
             if isinstance(entity, Node):
                 executable = entity.node_executable
