@@ -28,7 +28,13 @@ def generate_launch_description() -> LaunchDescription:
             Node(
                 package="edge_vlm",
                 executable="replayer",
+                namespace=LaunchConfiguration("namespace"),
                 output="screen",
+                remappings=[
+                    ("image", LaunchConfiguration("image")),
+                    ("events", LaunchConfiguration("events")),
+                    ("captioner/step", [LaunchConfiguration("name"), "/step"]),
+                ],
                 arguments=[
                     LaunchConfiguration("bag"), "--clock", "--raw", "--print", "--loop",
                     "--rate", LaunchConfiguration("rate"),

@@ -31,7 +31,11 @@ def replayer(lockstep: bool) -> Node:
         namespace=LaunchConfiguration("namespace"),
         output="screen",
         arguments=[LaunchConfiguration("bag"), *words, *(["--lockstep"] if lockstep else [])],
-        remappings=[("image", LaunchConfiguration("image")), ("events", LaunchConfiguration("events"))],
+        remappings=[
+            ("image", LaunchConfiguration("image")),
+            ("events", LaunchConfiguration("events")),
+            ("captioner/step", [LaunchConfiguration("name"), "/step"]),
+        ],
         condition=(IfCondition if lockstep else UnlessCondition)(LaunchConfiguration("lockstep")),
     )
 
