@@ -49,10 +49,12 @@ ABLATION = (
     Variant("ternary", "descent", "answers", "all"),
 )  # fmt: skip
 INTEGERS = (
-    Variant("int2-g128"), Variant("int2-g128", "gptq"), Variant("int2-g128", "gptq", "block"),
+    Variant("int2-g128"), Variant("int2-g128", "awq"), Variant("int2-g128", "gptq"),
+    Variant("int2-g128", "gptq", "block"),
     Variant("int2-g128", "gptq", "answers"), Variant("int2-g128", "descent", "answers"), Variant("int3-g128"),
     Variant("int3-g128", "gptq"), Variant("int3-g128", "gptq", "block"), Variant("int3-g128", "gptq", "answers"),
     Variant("int3-g128", "awq"), Variant("int4-g128"), Variant("int4-g128", "awq"),
+    Variant("int4-g128", "gptq"),
     Variant("int4-g128", "gptq", "answers"),
 )  # fmt: skip
 
